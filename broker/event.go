@@ -1,0 +1,28 @@
+package broker
+
+import "time"
+
+// Event says that something changed. It is written in the transaction that
+// changed it, and holds no secret.
+type Event struct {
+	Seq       int64     `json:"seq"` // one sequence over the whole store; the store gives it
+	At        time.Time `json:"at"`
+	Kind      EventKind `json:"kind"`
+	Pool      string    `json:"pool,omitempty"`
+	NodeID    int64     `json:"node_id,omitempty"`
+	SessionID int64     `json:"session_id,omitempty"`
+	TenantID  int64     `json:"tenant_id,omitempty"`
+	From      string    `json:"from,omitempty"` // state before
+	To        string    `json:"to,omitempty"`   // state after
+	Message   string    `json:"message,omitempty"`
+}
+
+// EventKind names what an event is about.
+type EventKind string
+
+// The kinds of events.
+const (
+	EventNode    EventKind = "node"    // a node changed its state
+	EventSession EventKind = "session" // a session changed its state or its end
+	EventTenant  EventKind = "tenant"  // a tenant was made or changed
+)

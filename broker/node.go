@@ -1,0 +1,176 @@
+package broker
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// NodeState is the exact step that a node is in, called `condition` in the API.
+type NodeState string
+
+// The states of a node. nodeSteps says which may follow which.
+const (
+	// NodePlanned: recorded, Terraform not started: nothing exists.
+	NodePlanned NodeState = "planned"
+	// NodeApplying: Terraform may be making it.
+	NodeApplying NodeState = "applying"
+	// NodeChecking: made; must pass its ready check before it may be lent.
+	NodeChecking NodeState = "checking"
+	// NodeReady: stock.
+	NodeReady NodeState = "ready"
+	// NodeReserved: belongs to a session; nothing was done to it yet.
+	NodeReserved NodeState = "reserved"
+	// NodeContextualizing: the tenant's key is being written to it.
+	NodeContextualizing NodeState = "contextualizing"
+	// NodeDeployed: lent.
+	NodeDeployed NodeState = "deployed"
+	// NodeReleasing: given back, or not wanted any more; to be destroyed.
+	NodeReleasing NodeState = "releasing"
+	// NodeDestroying: Terraform may be destroying it. Repeated until nothing is left.
+	NodeDestroying NodeState = "destroying"
+	// NodeFailed: unusable; what exists of it counts, and is to be destroyed.
+	NodeFailed NodeState = "failed"
+	// NodeGone: nothing exists any more. The record is kept for a while.
+	NodeGone NodeState = "gone"
+)
+
+// nodeSteps is the one table of which state may follow which.
+var nodeSteps = map[NodeState][]NodeState{
+	NodePlanned:         {NodeApplying, NodeGone},
+	NodeApplying:        {NodeChecking, NodeFailed},
+	NodeChecking:        {NodeReady, NodeFailed, NodeReleasing},
+	NodeReady:           {NodeReserved, NodeReleasing, NodeFailed},
+	NodeReserved:        {NodeContextualizing, NodeDeployed, NodeChecking, NodeReleasing},
+	NodeContextualizing: {NodeDeployed, NodeChecking, NodeReleasing, NodeFailed},
+	NodeDeployed:        {NodeReleasing, NodeFailed},
+	NodeReleasing:       {NodeDestroying},
+	NodeFailed:          {NodeDestroying},
+	NodeDestroying:      {NodeGone},
+	NodeGone:            {},
+}
+
+// NodeStates lists every state, in the order of a node's life.
+func NodeStates() []NodeState {
+	return []NodeState{
+		NodePlanned, NodeApplying, NodeChecking, NodeReady, NodeReserved, NodeContextualizing,
+		NodeDeployed, NodeReleasing, NodeFailed, NodeDestroying, NodeGone,
+	}
+}
+
+// LiveNodeStates lists the states in which something of a node may exist, which
+// is every state but [NodeGone].
+func LiveNodeStates() []NodeState {
+	states := NodeStates()
+	return states[:len(states)-1]
+}
+
+// Next lists the states that may follow s.
+func (s NodeState) Next() []NodeState { return slices.Clone(nodeSteps[s]) }
+
+// CanBecome tells whether the table allows the step.
+func (s NodeState) CanBecome(next NodeState) bool { return slices.Contains(nodeSteps[s], next) }
+
+// IsTerminal tells whether nothing follows s.
+func (s NodeState) IsTerminal() bool { return len(nodeSteps[s]) == 0 }
+
+// Wire gives Duffy's word for s, as seen in the API.
+func (s NodeState) Wire() string {
+	switch s {
+	case NodePlanned, NodeApplying, NodeChecking:
+		return "provisioning"
+	case NodeReady:
+		return "ready"
+	case NodeReserved, NodeContextualizing:
+		return "contextualizing"
+	case NodeDeployed:
+		return "deployed"
+	case NodeReleasing, NodeDestroying:
+		return "deprovisioning"
+	case NodeFailed:
+		return "failed"
+	case NodeGone:
+		return "done"
+	}
+	return string(s)
+}
+
+// Node is one Terraform workspace and what it made.
+type Node struct {
+	ID        int64     `json:"id"`  // the store gives it; what Duffy's clients know
+	UID       string    `json:"uid"` // random; what tags, directories and host names carry
+	Pool      string    `json:"pool"`
+	State     NodeState `json:"state"`
+	Since     time.Time `json:"since"` // when it came into State
+	CreatedAt time.Time `json:"created_at"`
+	RetiredAt time.Time `json:"retired_at,omitzero"` // when it became gone
+
+	// What it was made from, and the rules that it was made under: kept, since
+	// the pool may change or go.
+	Source         Source            `json:"source"`
+	CreateTimeout  time.Duration     `json:"create_timeout"`
+	DestroyTimeout time.Duration     `json:"destroy_timeout"`
+	Ready          ReadyCheck        `json:"ready"`
+	Contextualize  ContextualizeMode `json:"contextualize"`
+
+	Outputs
+
+	SessionID int64 `json:"session_id,omitempty"` // the session it is or was lent to, 0 for none
+	// Touched: a tenant's key may be on it.
+	Touched bool `json:"touched,omitempty"`
+	// Attempts counts the failed tries of the present step; RetryAt is when the
+	// next one is due.
+	Attempts int       `json:"attempts,omitempty"`
+	RetryAt  time.Time `json:"retry_at,omitzero"`
+	// Failure is the last error in full, for operators.
+	Failure string `json:"failure,omitempty"`
+}
+
+// Outputs are what a module's contract gives back about a node.
+type Outputs struct {
+	Address  string          `json:"ipaddr,omitempty"`
+	Hostname string          `json:"hostname,omitempty"`
+	SSHUser  string          `json:"ssh_user,omitempty"`
+	SSHPort  int             `json:"ssh_port,omitempty"`
+	HostKeys []string        `json:"ssh_host_keys,omitempty"` // authorized_keys form: "ssh-ed25519 AAAA..."
+	Data     json.RawMessage `json:"data,omitempty"`          // anything for the tenant
+}
+
+// NewNode gives a planned node of a pool, with a fresh uid and no id yet.
+func NewNode(p Pool, now time.Time) Node {
+	uid := NewUID()
+	return Node{
+		UID: uid, Pool: p.Name, State: NodePlanned, Since: now, CreatedAt: now,
+		Source: p.Source, CreateTimeout: p.CreateTimeout, DestroyTimeout: p.DestroyTimeout,
+		Ready: p.Ready, Contextualize: p.Contextualize,
+		Outputs: Outputs{Hostname: DefaultHostname(uid)},
+	}
+}
+
+// NewUID gives a random id of 16 lower-case hex digits.
+func NewUID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails: it ends the program instead (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+// DefaultHostname is the host name of a node whose module gives none. All have
+// the same width, so that none is contained in another: old clients compare by
+// containment.
+func DefaultHostname(uid string) string { return "node-" + uid }
+
+// Become moves n to the next state, or gives a [TransitionError] that the table
+// forbids. It changes the copy only; a store makes it true.
+func (n *Node) Become(next NodeState, now time.Time) error {
+	if !n.State.CanBecome(next) {
+		return &TransitionError{Object: fmt.Sprintf("node %d", n.ID), From: string(n.State), To: string(next)}
+	}
+	n.State, n.Since, n.Attempts, n.RetryAt = next, now, 0, time.Time{}
+	if next == NodeGone {
+		n.RetiredAt = now
+	}
+	return nil
+}

@@ -1,0 +1,70 @@
+package broker
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// ContextualizeMode says how a tenant gets access to a node.
+type ContextualizeMode string
+
+const (
+	// ContextualizeSSH writes the tenant's key to the node over SSH.
+	ContextualizeSSH ContextualizeMode = "ssh"
+	// ContextualizeNone hands the node out as it is.
+	ContextualizeNone ContextualizeMode = "none"
+)
+
+// ReadyCheck says when a new node counts as ready.
+type ReadyCheck struct {
+	// SSH asks for TCP, handshake, a recorded host key and a login with the
+	// broker's key. Without it a node is ready once Terraform is done.
+	SSH bool `json:"ssh"`
+	// Command runs on the node after the login and must exit 0. "" runs nothing.
+	Command string `json:"command,omitempty"`
+	// Timeout bounds the whole check, repeated until it passes.
+	Timeout time.Duration `json:"timeout"`
+}
+
+// Source is what a node is made from. It is kept with the node, so that the
+// node can be destroyed after its pool or module has gone.
+type Source struct {
+	// Template names the kept copy of the module tree, initialised, by content hash.
+	Template string `json:"template"`
+	// Variables are the module's inputs other than `broker`: a JSON object.
+	Variables json.RawMessage `json:"variables,omitempty"`
+	// Generation is the hash of template and variables.
+	Generation string `json:"generation"`
+}
+
+// Pool is one pool of pools.hcl, ready to be worked on.
+type Pool struct {
+	Name           string            `json:"name"`
+	Description    string            `json:"description,omitempty"`
+	Module         string            `json:"module"` // directory of the Terraform module, absolute
+	Variables      json.RawMessage   `json:"variables,omitempty"`
+	FillLevel      int               `json:"fill_level"`  // ready nodes to keep
+	MaxNodes       int               `json:"max_nodes"`   // nodes in any state that may hold resources
+	Concurrency    int               `json:"concurrency"` // Terraform runs at once
+	CreateTimeout  time.Duration     `json:"create_timeout"`
+	DestroyTimeout time.Duration     `json:"destroy_timeout"`
+	Ready          ReadyCheck        `json:"ready"`
+	Contextualize  ContextualizeMode `json:"contextualize"`
+
+	// Source is filled in when the module has been accepted.
+	Source Source `json:"source"`
+}
+
+// PoolHealth is what the broker remembers of a pool's failures, so that a broken
+// pool costs a bounded number of attempts an hour, across restarts too.
+type PoolHealth struct {
+	Pool        string    `json:"pool"`
+	Failures    int       `json:"failures"` // creates that failed since the last that succeeded
+	LastFailure time.Time `json:"last_failure"`
+	Message     string    `json:"message,omitempty"` // of the last failure
+}
+
+// PoolLevels counts a pool's nodes by wire state, as Duffy's API reports them.
+type PoolLevels struct {
+	Provisioning, Ready, Contextualizing, Deployed, Deprovisioning int
+}

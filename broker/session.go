@@ -1,0 +1,75 @@
+package broker
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// SessionState says where a session stands.
+type SessionState string
+
+// The states of a session. sessionSteps says which may follow which.
+const (
+	// SessionPreparing: its nodes are reserved and are being contextualized. It
+	// was not acknowledged yet: after a crash it is abandoned.
+	SessionPreparing SessionState = "preparing"
+	// SessionActive: acknowledged; its nodes are the tenant's.
+	SessionActive SessionState = "active"
+	// SessionRetired: ended, by its tenant or because it expired.
+	SessionRetired SessionState = "retired"
+	// SessionAbandoned: never acknowledged. No list shows it.
+	SessionAbandoned SessionState = "abandoned"
+)
+
+var sessionSteps = map[SessionState][]SessionState{
+	SessionPreparing: {SessionActive, SessionAbandoned},
+	SessionActive:    {SessionRetired},
+	SessionRetired:   {},
+	SessionAbandoned: {},
+}
+
+// CanBecome tells whether the table allows the step.
+func (s SessionState) CanBecome(next SessionState) bool {
+	return slices.Contains(sessionSteps[s], next)
+}
+
+// NodesSpec asks for a number of nodes of one pool.
+type NodesSpec struct {
+	Pool     string `json:"pool"`
+	Quantity int    `json:"quantity"`
+}
+
+// Session lends nodes to one tenant.
+type Session struct {
+	ID        int64        `json:"id"`
+	TenantID  int64        `json:"tenant_id"`
+	State     SessionState `json:"state"`
+	Specs     []NodesSpec  `json:"nodes_specs"`
+	CreatedAt time.Time    `json:"created_at"`
+	ExpiresAt time.Time    `json:"expires_at"`
+	RetiredAt time.Time    `json:"retired_at,omitzero"`
+	// Nodes is a copy of what was lent, since this record outlives the nodes.
+	// Live facts (a node's present state) stand in the nodes themselves.
+	Nodes []LentNode `json:"nodes"`
+}
+
+// LentNode is a session's own copy of a node, and the spec that it answers.
+type LentNode struct {
+	ID   int64     `json:"id"`
+	Pool string    `json:"pool"`
+	Spec NodesSpec `json:"nodes_spec"`
+	Outputs
+}
+
+// Become moves s to the next state, or gives a [TransitionError].
+func (s *Session) Become(next SessionState, now time.Time) error {
+	if !s.State.CanBecome(next) {
+		return &TransitionError{Object: fmt.Sprintf("session %d", s.ID), From: string(s.State), To: string(next)}
+	}
+	s.State = next
+	if next == SessionRetired || next == SessionAbandoned {
+		s.RetiredAt = now
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package broker
+
+import (
+	"context"
+	"time"
+)
+
+// Store keeps everything that must survive a restart. Implementations are in
+// store/; storetest checks all of them against this contract.
+//
+// View and Update run fn in one transaction: fn sees one consistent state, and
+// all of its writes are kept or none. An error from fn undoes the transaction
+// and is returned as it is. Update returns nil only after the writes are
+// durable. fn may run again after a conflict, so it must have no outside effects
+// and must set what it hands out anew each time; it must not use the transaction
+// after it returned, nor call View or Update. Neither method holds a lock
+// between calls. A cancelled ctx is an error before fn runs; what was committed
+// stays committed.
+//
+// Values given and returned are copies: changing one changes nothing stored.
+// Time is always an argument: a store reads no clock.
+type Store interface {
+	View(ctx context.Context, fn func(ReadTx) error) error
+	Update(ctx context.Context, fn func(Tx) error) error
+	// Close releases the store. Calls after it fail.
+	Close() error
+}
+
+// ReadTx is the reading half of a transaction. Lookups of what is not there give
+// an [Error] with [CodeNotFound]. Lists are ordered by ascending id.
+type ReadTx interface {
+	// Identity gives what SetIdentity stored; CodeNotFound in a new store.
+	Identity() (Identity, error)
+
+	Node(id int64) (Node, error)
+	Nodes(q NodeQuery) ([]Node, error)
+	// CountNodes counts a pool's nodes by state without reading them; "" counts
+	// all pools together. States without nodes may be left out.
+	CountNodes(pool string) (map[NodeState]int, error)
+	// NodeTerraform gives the sealed Terraform state of a node, nil when none was stored.
+	NodeTerraform(uid string) ([]byte, error)
+
+	Session(id int64) (Session, error)
+	Sessions(q SessionQuery) ([]Session, error)
+
+	Tenant(id int64) (Tenant, error)
+	TenantByName(name string) (Tenant, error)
+	Tenants() ([]Tenant, error)
+
+	// PoolHealth gives a zero record, with the name set, for a pool without one.
+	PoolHealth(pool string) (PoolHealth, error)
+	// PoolHealths gives all records, ordered by name.
+	PoolHealths() ([]PoolHealth, error)
+
+	// Events gives events with a sequence number above after, oldest first, at
+	// most limit of them.
+	Events(after int64, limit int) ([]Event, error)
+}
+
+// Tx is a transaction that can write.
+type Tx interface {
+	ReadTx
+
+	// SetIdentity stores the broker's identity; CodeConflict if one is stored.
+	SetIdentity(Identity) error
+
+	// CreateNode stores n and sets its ID, which no node had before in this
+	// store. CodeConflict if the UID is known.
+	CreateNode(n *Node) error
+	// UpdateNode replaces the record of n.ID if its stored state is expect: else
+	// a [TransitionError] with Expected set. UID and Pool can't change:
+	// CodeInvalid. It does not judge the transition itself: see [Node.Become].
+	UpdateNode(expect NodeState, n Node) error
+	// DeleteNode forgets a node and its Terraform state; CodeConflict unless it
+	// is [NodeGone].
+	DeleteNode(id int64) error
+	// SetNodeTerraform replaces the sealed Terraform state of a node; nil removes it.
+	SetNodeTerraform(uid string, sealed []byte) error
+
+	// CreateSession stores s and sets its ID, which no session had before.
+	CreateSession(s *Session) error
+	// UpdateSession replaces the record of s.ID if its stored state is expect:
+	// else a [TransitionError] with Expected set.
+	UpdateSession(expect SessionState, s Session) error
+
+	// CreateTenant stores t and sets its ID. CodeConflict if the name is taken.
+	CreateTenant(t *Tenant) error
+	// UpdateTenant replaces the record of t.ID; a new name must be free, else CodeConflict.
+	UpdateTenant(t Tenant) error
+
+	// SetPoolHealth stores h; a record with no failures is removed.
+	SetPoolHealth(h PoolHealth) error
+
+	// AppendEvent stores e and sets its Seq, one above the highest ever given.
+	AppendEvent(e *Event) error
+	// PruneEvents removes events before a time and says how many.
+	PruneEvents(before time.Time) (int, error)
+}
+
+// Identity tells one broker from another. Tags and directories carry its ID.
+type Identity struct {
+	ID        string    `json:"id"` // UUID
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// NodeQuery selects nodes. Zero fields select all.
+type NodeQuery struct {
+	Pool   string
+	States []NodeState
+	Limit  int // at most this many, the lowest ids first; 0 means all
+}
+
+// SessionQuery selects sessions. Zero fields select all.
+type SessionQuery struct {
+	TenantID int64
+	States   []SessionState
+}

@@ -1,0 +1,49 @@
+package broker
+
+import "time"
+
+// Defaults of a tenant that sets nothing, as Duffy v3 has them.
+const (
+	DefaultNodeQuota          = 10
+	DefaultSessionLifetime    = 6 * time.Hour
+	DefaultSessionLifetimeMax = 12 * time.Hour
+)
+
+// Tenant may ask for sessions.
+type Tenant struct {
+	ID        int64     `json:"id"`
+	Name      string    `json:"name"`
+	IsAdmin   bool      `json:"is_admin"` // has no quota, sees everything, acts for others
+	CreatedAt time.Time `json:"created_at"`
+	RetiredAt time.Time `json:"retired_at,omitzero"` // not zero: may not log in
+	// SSHKey is one or more public keys, a line each: what contextualize writes.
+	SSHKey string `json:"ssh_key"`
+	// KeyHash is the keyed hash of the API key, never the key.
+	KeyHash []byte `json:"key_hash"`
+
+	NodeQuota          *int           `json:"node_quota,omitempty"`           // nil: the default
+	SessionLifetime    *time.Duration `json:"session_lifetime,omitempty"`     // nil: the default
+	SessionLifetimeMax *time.Duration `json:"session_lifetime_max,omitempty"` // nil: the default
+}
+
+// Active tells whether the tenant is not retired.
+func (t Tenant) Active() bool { return t.RetiredAt.IsZero() }
+
+// Quota is how many nodes the tenant may hold at once. Admins have none: the
+// number then only informs.
+func (t Tenant) Quota() int { return valueOr(t.NodeQuota, DefaultNodeQuota) }
+
+// Lifetime is how long its sessions last if nobody asks for more.
+func (t Tenant) Lifetime() time.Duration { return valueOr(t.SessionLifetime, DefaultSessionLifetime) }
+
+// LifetimeMax is how long its sessions may last, counted from their start.
+func (t Tenant) LifetimeMax() time.Duration {
+	return valueOr(t.SessionLifetimeMax, DefaultSessionLifetimeMax)
+}
+
+func valueOr[T any](p *T, fallback T) T {
+	if p == nil {
+		return fallback
+	}
+	return *p
+}
