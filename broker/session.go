@@ -49,6 +49,10 @@ type Session struct {
 	CreatedAt time.Time    `json:"created_at"`
 	ExpiresAt time.Time    `json:"expires_at"`
 	RetiredAt time.Time    `json:"retired_at,omitzero"`
+	// Request is a random id of the call that asked for it. Who serves a call is
+	// known in memory under this id: a preparing session that nobody serves is
+	// what a crash left behind.
+	Request string `json:"request"`
 	// Nodes is a copy of what was lent, since this record outlives the nodes.
 	// Live facts (a node's present state) stand in the nodes themselves.
 	Nodes []LentNode `json:"nodes"`
@@ -72,4 +76,38 @@ func (s *Session) Become(next SessionState, now time.Time) error {
 		s.RetiredAt = now
 	}
 	return nil
+}
+
+// SessionRequest asks for a session.
+type SessionRequest struct {
+	TenantID *int64 // for whom; nil: the caller. Only admins may name others
+	Specs    []NodesSpec
+}
+
+// SessionUpdate changes a session.
+type SessionUpdate struct {
+	Retire  bool
+	Expires *Expiry // nil: unchanged
+}
+
+// Expiry is a new end of a session: an absolute time, or a shift.
+type Expiry struct {
+	At    time.Time     // zero: relative
+	Delta time.Duration // added to the present end when At is zero
+}
+
+// resolve gives the new end of s, bounded below by its start and, unless
+// unbounded, above by its tenant's maximum: Duffy bounds silently, too.
+func (e Expiry) resolve(s Session, t Tenant, unbounded bool) time.Time {
+	end := e.At
+	if end.IsZero() {
+		end = s.ExpiresAt.Add(e.Delta)
+	}
+	if latest := s.CreatedAt.Add(t.LifetimeMax()); !unbounded && end.After(latest) {
+		end = latest
+	}
+	if end.Before(s.CreatedAt) {
+		end = s.CreatedAt
+	}
+	return end
 }

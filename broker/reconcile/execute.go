@@ -1,0 +1,227 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+// start runs a job's work in a worker of its own. The node counts as busy until
+// the result is committed, so the next plan leaves it alone.
+func (l *Loop) start(ctx context.Context, j job) {
+	l.cfg.Observe(j.node)
+	var work func(context.Context, broker.Node) (broker.Node, error)
+	switch j.kind {
+	case ApplyNode:
+		work = l.apply
+	case CheckNode:
+		work = l.check
+	case RevokeNode:
+		work = l.revoke
+	case DestroyNode:
+		work = l.destroy
+	case CreateNode, ReleaseNode, ReturnNode, ForgetNode, ExpireSession, AbandonSession:
+		return
+	}
+	l.mu.Lock()
+	l.busy[j.node.ID] = true
+	l.mu.Unlock()
+	l.workers.Go(func() {
+		n, err := work(ctx, j.node)
+		switch {
+		case err == nil:
+			l.cfg.Observe(n)
+		case ctx.Err() == nil:
+			// The result was not lost: the run's directory has it, and the same
+			// state plans the same step again. Give a broken store time.
+			l.cfg.Log.ErrorContext(ctx, "result can't be committed", "kind", string(j.kind), "node_id", j.node.ID, "node_uid", j.node.UID, "error", err)
+			sleep(ctx, retryPass, nil)
+		}
+		l.mu.Lock()
+		delete(l.busy, j.node.ID)
+		l.mu.Unlock()
+		l.Wake()
+	})
+}
+
+// update changes a node after work on it, if it is still in the state that the
+// work began in.
+func (l *Loop) update(ctx context.Context, n broker.Node, change func(broker.Tx, *broker.Node) error) (now broker.Node, err error) {
+	err = l.cfg.Store.Update(ctx, func(tx broker.Tx) error {
+		if now, err = tx.Node(n.ID); err != nil {
+			return err
+		}
+		if now.State != n.State {
+			return &broker.TransitionError{Object: "node " + n.UID, From: string(now.State), Expected: string(n.State)}
+		}
+		return change(tx, &now)
+	})
+	return now, err
+}
+
+func (l *Loop) apply(ctx context.Context, n broker.Node) (broker.Node, error) {
+	result, runErr := l.cfg.Provisioner.Apply(ctx, n)
+	if ctx.Err() != nil && errors.Is(runErr, ctx.Err()) {
+		return n, runErr // stopping: the run goes on, and is adopted later
+	}
+	at := l.cfg.Now()
+	n, err := l.update(ctx, n, func(tx broker.Tx, n *broker.Node) error {
+		if err := tx.SetNodeTerraform(n.UID, result.State); err != nil {
+			return err
+		}
+		if runErr != nil {
+			return fail(tx, n, at, "create", runErr)
+		}
+		name := n.Hostname
+		n.Outputs = result.Outputs
+		if n.Hostname == "" {
+			n.Hostname = name
+		}
+		return broker.MoveNode(tx, n, broker.NodeChecking, at, "")
+	})
+	if err != nil {
+		return n, err
+	}
+	l.discard(ctx, n)
+	if runErr != nil {
+		l.cfg.Log.ErrorContext(ctx, "node can't be created", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "error", runErr)
+	}
+	return n, nil
+}
+
+// fail marks a node as failed and counts the failure against its pool.
+func fail(tx broker.Tx, n *broker.Node, at time.Time, step string, cause error) error {
+	n.Failure = step + ": " + cause.Error()
+	if err := broker.MoveNode(tx, n, broker.NodeFailed, at, n.Failure); err != nil {
+		return err
+	}
+	h, err := tx.PoolHealth(n.Pool)
+	if err != nil {
+		return err
+	}
+	h.Failures++
+	h.LastFailure, h.Message = at, n.Failure
+	return tx.SetPoolHealth(h)
+}
+
+// discard removes a run's directory after its result was committed. A failure
+// costs disk, not correctness: the next run of the node meets the same state.
+func (l *Loop) discard(ctx context.Context, n broker.Node) {
+	if err := l.cfg.Provisioner.Discard(n); err != nil {
+		l.cfg.Log.WarnContext(ctx, "run directory can't be removed", "node_uid", n.UID, "error", err)
+	}
+}
+
+func (l *Loop) check(ctx context.Context, n broker.Node) (broker.Node, error) {
+	// A node that waited while the broker was down gets a fair try all the same.
+	left := max(n.Ready.Timeout-l.cfg.Now().Sub(n.Since), min(n.Ready.Timeout, minCheck))
+	checkCtx, cancel := context.WithTimeout(ctx, left)
+	defer cancel()
+	keys, runErr := l.ready(checkCtx, n)
+	if ctx.Err() != nil {
+		return n, ctx.Err()
+	}
+	at := l.cfg.Now()
+	n, err := l.update(ctx, n, func(tx broker.Tx, n *broker.Node) error {
+		if runErr != nil {
+			return fail(tx, n, at, "ready check", runErr)
+		}
+		if len(keys) > 0 {
+			n.HostKeys = keys
+		}
+		n.Touched = false
+		if err := tx.SetPoolHealth(broker.PoolHealth{Pool: n.Pool}); err != nil {
+			return err
+		}
+		return broker.MoveNode(tx, n, broker.NodeReady, at, "")
+	})
+	if err == nil && runErr != nil {
+		l.cfg.Log.ErrorContext(ctx, "node is not ready", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "error", runErr)
+	}
+	return n, err
+}
+
+// ready runs the ready check. A node that may carry a tenant's key is cleaned
+// first.
+func (l *Loop) ready(ctx context.Context, n broker.Node) ([]string, error) {
+	if n.Touched {
+		if err := l.cfg.Contextualizer.Decontextualize(ctx, n); err != nil {
+			return nil, err
+		}
+	}
+	if !n.Ready.SSH {
+		return nil, nil
+	}
+	return l.cfg.Contextualizer.Check(ctx, n)
+}
+
+// revoke takes the tenant's key off a node that was given back, once and as well
+// as can be: the node is destroyed next in any case.
+func (l *Loop) revoke(ctx context.Context, n broker.Node) (broker.Node, error) {
+	sshCtx, cancel := context.WithTimeout(ctx, revokeTimeout)
+	defer cancel()
+	runErr := l.cfg.Contextualizer.Decontextualize(sshCtx, n)
+	if ctx.Err() != nil {
+		return n, ctx.Err()
+	}
+	if runErr != nil {
+		l.cfg.Log.WarnContext(ctx, "tenant's key can't be taken off; the node is destroyed next", "node_id", n.ID, "error", runErr)
+	}
+	return l.update(ctx, n, func(tx broker.Tx, n *broker.Node) error {
+		n.Touched = false
+		return tx.UpdateNode(n.State, *n)
+	})
+}
+
+func (l *Loop) destroy(ctx context.Context, n broker.Node) (broker.Node, error) {
+	var sealed []byte
+	err := l.cfg.Store.View(ctx, func(tx broker.ReadTx) (err error) {
+		sealed, err = tx.NodeTerraform(n.UID)
+		return err
+	})
+	if err != nil {
+		return n, err
+	}
+	result, runErr := l.cfg.Provisioner.Destroy(ctx, n, sealed)
+	if ctx.Err() != nil && errors.Is(runErr, ctx.Err()) {
+		return n, runErr
+	}
+	at := l.cfg.Now()
+	n, err = l.update(ctx, n, func(tx broker.Tx, n *broker.Node) error {
+		if runErr == nil {
+			if err := tx.SetNodeTerraform(n.UID, nil); err != nil {
+				return err
+			}
+			return broker.MoveNode(tx, n, broker.NodeGone, at, "")
+		}
+		// What is stored goes only when something newer is known.
+		if result.State != nil {
+			if err := tx.SetNodeTerraform(n.UID, result.State); err != nil {
+				return err
+			}
+		}
+		n.Attempts++
+		n.RetryAt = at.Add(DestroyPause(n.Attempts))
+		n.Failure = "destroy: " + runErr.Error()
+		if err := tx.UpdateNode(n.State, *n); err != nil {
+			return err
+		}
+		return tx.AppendEvent(&broker.Event{
+			At: at, Kind: broker.EventNode, Pool: n.Pool, NodeID: n.ID, SessionID: n.SessionID,
+			From: string(n.State), To: string(n.State), Message: n.Failure,
+		})
+	})
+	if err != nil {
+		return n, err
+	}
+	if runErr == nil || result.State != nil {
+		l.discard(ctx, n) // else the directory may hold state that the store has not
+	}
+	if runErr != nil {
+		l.cfg.Log.ErrorContext(ctx, "node can't be destroyed yet", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool,
+			"attempts", n.Attempts, "retry_at", n.RetryAt, "error", runErr)
+	}
+	return n, nil
+}

@@ -1,0 +1,299 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+// Config is what a [Loop] is made of. All fields but Observe are required.
+type Config struct {
+	Store          broker.Store
+	Provisioner    broker.Provisioner
+	Contextualizer broker.Contextualizer
+	Pools          *broker.PoolSet
+	// Serving gives the requests in progress: [broker.Broker.Serving].
+	Serving func() map[string]bool
+	// Runs is how many Terraform runs may be in flight at once.
+	Runs int
+	Log  *slog.Logger
+	Now  func() time.Time
+	// Observe is told of each node that the loop took to a new state, after the
+	// commit. It must not block.
+	Observe func(broker.Node)
+}
+
+const (
+	// tick is the longest time between two passes: the fallback should a wake-up
+	// be missed.
+	tick = 30 * time.Second
+	// retryPass is how long a pass waits after the store refused.
+	retryPass = time.Second
+	// minPass spaces passes out, so that a burst of wake-ups costs one.
+	minPass = 20 * time.Millisecond
+	// revokeTimeout bounds taking a tenant's key off a node that is about to be
+	// destroyed anyway.
+	revokeTimeout = 10 * time.Second
+	// minCheck is the least time that a ready check gets.
+	minCheck = 30 * time.Second
+	// keepEvents is how long events stay readable.
+	keepEvents = 7 * 24 * time.Hour
+)
+
+// Loop plans and carries out, until it is stopped. It is level-triggered: woken
+// by changes, by the next due time and by a ticker, it looks at the whole world
+// each time.
+type Loop struct {
+	cfg  Config
+	wake chan struct{}
+
+	workers sync.WaitGroup
+	mu      sync.Mutex
+	busy    map[int64]bool
+	pruned  time.Time
+}
+
+// New makes a Loop; Run starts it.
+func New(cfg Config) *Loop {
+	if cfg.Observe == nil {
+		cfg.Observe = func(broker.Node) {}
+	}
+	return &Loop{cfg: cfg, wake: make(chan struct{}, 1), busy: make(map[int64]bool)}
+}
+
+// Wake asks for a pass soon. It never blocks, and many calls make one pass.
+func (l *Loop) Wake() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run makes passes until ctx ends, and returns when all of its workers have.
+// Terraform runs in flight go on by themselves; the next Run adopts them.
+func (l *Loop) Run(ctx context.Context) {
+	defer l.workers.Wait()
+	for ctx.Err() == nil {
+		began := time.Now()
+		due, err := l.pass(ctx)
+		wait := tick
+		switch {
+		case err != nil && ctx.Err() == nil:
+			l.cfg.Log.ErrorContext(ctx, "reconcile pass", "error", err)
+			wait = retryPass
+		case !due.IsZero():
+			wait = min(wait, max(0, due.Sub(l.cfg.Now())))
+		}
+		// A pass over many nodes takes time: leave the store to others as long.
+		pause := max(minPass, time.Since(began))
+		if !sleep(ctx, pause, nil) || !sleep(ctx, wait-pause, l.wake) {
+			return
+		}
+	}
+}
+
+// sleep waits for d, or until woken; it tells whether ctx goes on.
+func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+	timer := time.NewTimer(max(0, d))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+	case <-wake:
+	}
+	return true
+}
+
+// ReadWorld reads everything that [Plan] wants to know, in one transaction. Busy and
+// Serving are left out: they are known to a running loop only.
+func ReadWorld(ctx context.Context, store broker.Store, pools []broker.Pool, runs int) (World, error) {
+	w := World{Pools: pools, Runs: runs}
+	err := store.View(ctx, func(tx broker.ReadTx) (err error) {
+		if w.Nodes, err = tx.Nodes(broker.NodeQuery{}); err != nil {
+			return err
+		}
+		w.Sessions, err = tx.Sessions(broker.SessionQuery{States: []broker.SessionState{broker.SessionPreparing, broker.SessionActive}})
+		if err != nil {
+			return err
+		}
+		healths, err := tx.PoolHealths()
+		w.Health = make(map[string]broker.PoolHealth, len(healths))
+		for _, h := range healths {
+			w.Health[h.Pool] = h
+		}
+		return err
+	})
+	return w, err
+}
+
+// pass plans once, commits all changes of state that the plan asks for in one
+// transaction, and starts the work that follows from them.
+func (l *Loop) pass(ctx context.Context) (due time.Time, err error) {
+	w, err := ReadWorld(ctx, l.cfg.Store, l.cfg.Pools.All(), l.cfg.Runs)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the store: %w", err)
+	}
+	// After the snapshot, never before: what the snapshot shows in progress had
+	// been entered here earlier, so nothing in progress can look abandoned.
+	w.Serving = l.cfg.Serving()
+	w.Busy = l.busyNodes()
+	now := l.cfg.Now()
+	actions, due := Plan(now, w)
+	jobs, err := l.commit(ctx, now, actions)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("commit the plan: %w", err)
+	}
+	for _, j := range jobs {
+		l.start(ctx, j)
+	}
+	if len(jobs) > 0 {
+		l.Wake() // what these changes free may be wanted at once
+	}
+	return due, l.prune(ctx, now)
+}
+
+func (l *Loop) busyNodes() map[int64]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	busy := make(map[int64]bool, len(l.busy))
+	for id := range l.busy {
+		busy[id] = true
+	}
+	return busy
+}
+
+func (l *Loop) prune(ctx context.Context, now time.Time) error {
+	if now.Sub(l.pruned) < time.Hour {
+		return nil
+	}
+	err := l.cfg.Store.Update(ctx, func(tx broker.Tx) error {
+		_, err := tx.PruneEvents(now.Add(-keepEvents))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("prune events: %w", err)
+	}
+	l.pruned = now
+	return nil
+}
+
+// job is the work outside the store that follows from an action.
+type job struct {
+	kind Kind
+	node broker.Node // as committed
+}
+
+// commit makes the plan's changes of state, all or none. An action whose node
+// or session has moved on since the plan was made is left out.
+func (l *Loop) commit(ctx context.Context, now time.Time, actions []Action) (jobs []job, err error) {
+	if len(actions) == 0 {
+		return nil, nil
+	}
+	err = l.cfg.Store.Update(ctx, func(tx broker.Tx) error {
+		jobs = nil
+		for _, a := range actions {
+			j, err := l.commitAction(tx, now, a)
+			if broker.IsTransition(err) || broker.CodeOf(err) == broker.CodeNotFound {
+				continue // somebody was faster; the next pass sees how it is now
+			}
+			if err != nil {
+				return fmt.Errorf("%s of pool %q node %d session %d: %w", a.Kind, a.Pool, a.NodeID, a.SessionID, err)
+			}
+			if j != nil {
+				jobs = append(jobs, *j)
+			}
+		}
+		return nil
+	})
+	return jobs, err
+}
+
+func (l *Loop) commitAction(tx broker.Tx, now time.Time, a Action) (*job, error) {
+	switch a.Kind {
+	case ExpireSession, AbandonSession:
+		return nil, endSession(tx, now, a)
+	case CreateNode:
+		return l.createNode(tx, now, a)
+	case ReleaseNode, ReturnNode, RevokeNode, DestroyNode, ApplyNode, CheckNode, ForgetNode:
+	}
+	n, err := tx.Node(a.NodeID)
+	if err != nil {
+		return nil, err
+	}
+	if n.State != a.State {
+		return nil, &broker.TransitionError{Object: fmt.Sprintf("node %d", n.ID), From: string(n.State), Expected: string(a.State)}
+	}
+	switch a.Kind {
+	case ReleaseNode:
+		next := broker.NodeReleasing
+		if n.State == broker.NodePlanned {
+			next = broker.NodeGone // nothing was made
+		}
+		err = broker.MoveNode(tx, &n, next, now, a.Reason)
+	case ReturnNode:
+		n.SessionID = 0
+		err = broker.MoveNode(tx, &n, broker.NodeChecking, now, a.Reason)
+	case ForgetNode:
+		return nil, tx.DeleteNode(n.ID)
+	case ApplyNode:
+		if n.State == broker.NodePlanned {
+			err = broker.MoveNode(tx, &n, broker.NodeApplying, now, a.Reason)
+		}
+	case DestroyNode:
+		if n.State != broker.NodeDestroying {
+			failure := n.Failure
+			err = broker.MoveNode(tx, &n, broker.NodeDestroying, now, failure)
+		}
+	case CheckNode, RevokeNode, CreateNode, ExpireSession, AbandonSession:
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &job{kind: a.Kind, node: n}, nil
+}
+
+func endSession(tx broker.Tx, now time.Time, a Action) error {
+	s, err := tx.Session(a.SessionID)
+	if err != nil {
+		return err
+	}
+	if s.State != a.Session || a.Kind == ExpireSession && s.ExpiresAt.After(now) { // extended meanwhile
+		return &broker.TransitionError{Object: fmt.Sprintf("session %d", s.ID), From: string(s.State), Expected: string(a.Session)}
+	}
+	return broker.EndSession(tx, &s, now, a.Reason)
+}
+
+// createNode records a node and marks it as applying, before Terraform hears of
+// it. The maximum is checked once more, inside the transaction.
+func (l *Loop) createNode(tx broker.Tx, now time.Time, a Action) (*job, error) {
+	p, ok := l.cfg.Pools.Get(a.Pool)
+	if !ok {
+		return nil, nil // left the file just now
+	}
+	counts, err := tx.CountNodes(a.Pool)
+	if err != nil {
+		return nil, err
+	}
+	total := 0
+	for state, count := range counts {
+		if state != broker.NodeGone {
+			total += count
+		}
+	}
+	if total >= p.MaxNodes {
+		return nil, nil
+	}
+	n := broker.NewNode(p, now)
+	if err := tx.CreateNode(&n); err != nil {
+		return nil, err
+	}
+	if err := broker.MoveNode(tx, &n, broker.NodeApplying, now, a.Reason); err != nil {
+		return nil, err
+	}
+	return &job{kind: ApplyNode, node: n}, nil
+}

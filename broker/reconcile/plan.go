@@ -1,0 +1,403 @@
+// Package reconcile keeps the world as pools.hcl says: [Plan] decides, purely,
+// and a [Loop] carries it out.
+package reconcile
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+// Kind says what an [Action] does.
+type Kind string
+
+// The kinds of actions.
+const (
+	ExpireSession  Kind = "expire_session"  // end a session whose time is over
+	AbandonSession Kind = "abandon_session" // end a session that a crash left unacknowledged
+	ReleaseNode    Kind = "release_node"    // take a node out of use; it will be destroyed
+	ReturnNode     Kind = "return_node"     // check a node that was reserved for nobody, back to stock
+	RevokeNode     Kind = "revoke_node"     // take the tenant's key off a node given back
+	DestroyNode    Kind = "destroy_node"    // run Terraform until nothing is left
+	CreateNode     Kind = "create_node"     // record a new node of a pool and apply it
+	ApplyNode      Kind = "apply_node"      // run Terraform, or adopt the run of another process
+	CheckNode      Kind = "check_node"      // run the ready check
+	ForgetNode     Kind = "forget_node"     // remove the old record of a node that is gone
+)
+
+// Action is one thing to do. The state that a node or session must still be in
+// when it is done travels along, and is compared then.
+type Action struct {
+	Kind      Kind                `json:"kind"`
+	Pool      string              `json:"pool,omitempty"`
+	NodeID    int64               `json:"node_id,omitempty"`
+	State     broker.NodeState    `json:"state,omitempty"`
+	SessionID int64               `json:"session_id,omitempty"`
+	Session   broker.SessionState `json:"session_state,omitempty"`
+	Reason    string              `json:"reason,omitempty"`
+}
+
+// World is what the planner knows: all facts are arguments.
+type World struct {
+	Pools    []broker.Pool
+	Nodes    []broker.Node    // every record, those gone too
+	Sessions []broker.Session // preparing and active ones
+	Health   map[string]broker.PoolHealth
+	// Busy are the nodes that this process is working on.
+	Busy map[int64]bool
+	// Serving are the requests in progress in this process, by Session.Request.
+	Serving map[string]bool
+	// Runs is how many Terraform runs may be in flight at once, in all pools.
+	Runs int
+}
+
+const (
+	// KeepGone is how long the record of a node that is gone stays readable.
+	KeepGone = 24 * time.Hour
+	// breakerThreshold is how many creates may fail in a row before a pool is
+	// tried with one node at a time and growing pauses.
+	breakerThreshold = 3
+	breakerPause     = 10 * time.Second
+	// breakerPauseMax bounds the price of a broken pool to six attempts an hour
+	// in the long run.
+	breakerPauseMax = 10 * time.Minute
+	// orphanConcurrency is how many destroys run at once in a pool that has left
+	// the file, and with it its own limit.
+	orphanConcurrency = 4
+)
+
+// Plan says what is to be done now, in this order, and when something will be
+// due next though nothing changes (zero: never). It is pure. Planning again after
+// the actions were done, or are being done, gives nothing.
+func Plan(now time.Time, w World) (actions []Action, due time.Time) {
+	p := planner{now: now, World: w, pools: make(map[string]*pool), sessions: make(map[int64]*broker.Session)}
+	p.sort()
+	p.endSessions()
+	p.repairLinks()
+	p.release()
+	p.spendBudget()
+	p.check()
+	p.forget()
+	return p.actions, p.due
+}
+
+type planner struct {
+	now time.Time
+	World
+	pools    map[string]*pool
+	order    []*pool
+	sessions map[int64]*broker.Session
+	actions  []Action
+	due      time.Time
+}
+
+// pool is what is known of a pool: its definition, if it still has one, and its
+// nodes by what is to be done with them.
+type pool struct {
+	broker.Pool
+	known bool
+
+	total, provisioning, ready int
+	running                    int // Terraform runs in flight
+	surge                      int // nodes wanted above the fill level, to replace stale ones
+	stock                      []*broker.Node
+	apply                      []*broker.Node // planned: wants a run
+	adopt                      []*broker.Node // applying, and nobody watches the run
+	check                      []*broker.Node
+	revoke                     []*broker.Node
+	destroy                    []*broker.Node
+	gone                       []*broker.Node
+}
+
+func (p *planner) do(a Action) { p.actions = append(p.actions, a) }
+
+func (p *planner) at(t time.Time) {
+	if p.due.IsZero() || t.Before(p.due) {
+		p.due = t
+	}
+}
+
+// waits tells whether t is still to come, and notes it as due.
+func (p *planner) waits(t time.Time) bool {
+	if !t.After(p.now) {
+		return false
+	}
+	p.at(t)
+	return true
+}
+
+func (p *planner) pool(name string) *pool {
+	entry, ok := p.pools[name]
+	if !ok {
+		entry = &pool{Pool: broker.Pool{Name: name, Concurrency: orphanConcurrency}}
+		p.pools[name] = entry
+		p.order = append(p.order, entry)
+	}
+	return entry
+}
+
+// sort puts every node where the later steps look for it.
+func (p *planner) sort() {
+	for _, definition := range p.Pools {
+		entry := p.pool(definition.Name)
+		entry.Pool, entry.known = definition, true
+	}
+	for i := range p.Sessions {
+		p.sessions[p.Sessions[i].ID] = &p.Sessions[i]
+	}
+	for i := range p.Nodes {
+		n := &p.Nodes[i]
+		entry := p.pool(n.Pool)
+		if n.State != broker.NodeGone {
+			entry.total++
+		}
+		busy := p.Busy[n.ID]
+		switch n.State {
+		case broker.NodePlanned:
+			entry.provisioning++
+			entry.file(&entry.apply, n, busy)
+		case broker.NodeApplying:
+			entry.provisioning++
+			entry.running++ // whoever watches it, or nobody: it runs, or is about to
+			entry.file(&entry.adopt, n, busy)
+		case broker.NodeChecking:
+			entry.provisioning++
+			entry.file(&entry.check, n, busy)
+		case broker.NodeReady:
+			entry.ready++
+			entry.file(&entry.stock, n, busy)
+		case broker.NodeReleasing:
+			if n.Touched {
+				entry.file(&entry.revoke, n, busy)
+			} else {
+				entry.file(&entry.destroy, n, busy)
+			}
+		case broker.NodeFailed:
+			entry.file(&entry.destroy, n, busy)
+		case broker.NodeDestroying:
+			if busy {
+				entry.running++
+			}
+			entry.file(&entry.destroy, n, busy)
+		case broker.NodeGone:
+			entry.file(&entry.gone, n, busy)
+		case broker.NodeReserved, broker.NodeContextualizing, broker.NodeDeployed:
+			// Their session decides: see repairLinks.
+		}
+	}
+}
+
+func (*pool) file(list *[]*broker.Node, n *broker.Node, busy bool) {
+	if !busy {
+		*list = append(*list, n)
+	}
+}
+
+func (p *planner) endSessions() {
+	for _, s := range p.Sessions {
+		switch {
+		case s.State == broker.SessionPreparing && !p.Serving[s.Request]:
+			p.do(Action{Kind: AbandonSession, SessionID: s.ID, Session: s.State, Reason: "nobody serves the request any more"})
+		case s.State == broker.SessionActive && !p.waits(s.ExpiresAt):
+			p.do(Action{Kind: ExpireSession, SessionID: s.ID, Session: s.State, Reason: "expired"})
+		}
+	}
+}
+
+// repairLinks finds nodes that a session no longer holds. A session and its
+// nodes change together, so this finds nothing unless the store was tampered
+// with, or restored from two backups; but a node that nobody looks at costs
+// money for ever.
+func (p *planner) repairLinks() {
+	for i := range p.Nodes {
+		n := &p.Nodes[i]
+		switch n.State {
+		case broker.NodeReserved, broker.NodeContextualizing, broker.NodeDeployed:
+		default:
+			continue
+		}
+		if s := p.sessions[n.SessionID]; s != nil && holds(s, n.ID) {
+			continue
+		}
+		kind := ReturnNode
+		if n.State == broker.NodeDeployed {
+			kind = ReleaseNode
+		}
+		p.do(Action{Kind: kind, Pool: n.Pool, NodeID: n.ID, State: n.State, Reason: "no session holds it"})
+	}
+}
+
+func holds(s *broker.Session, node int64) bool {
+	return slices.ContainsFunc(s.Nodes, func(l broker.LentNode) bool { return l.ID == node })
+}
+
+// release takes nodes out of stock that are not wanted: those of pools that have
+// gone, and those above the fill level, stale ones first. A full pool with stale
+// nodes makes one node more than the fill level, so that stock never dips and a
+// broken new generation costs none; only a pool that is at its maximum gives up
+// a stale node first.
+func (p *planner) release() {
+	for _, entry := range p.order {
+		var reason string
+		var count int
+		stale := func(n *broker.Node) bool { return n.Source.Generation != entry.Source.Generation }
+		switch {
+		case !entry.known:
+			reason, count = "its pool has left pools.hcl", len(entry.stock)
+			for _, n := range slices.Concat(entry.check, entry.apply) {
+				p.do(Action{Kind: ReleaseNode, Pool: n.Pool, NodeID: n.ID, State: n.State, Reason: reason})
+			}
+			entry.check, entry.apply = nil, nil
+		case entry.ready > entry.FillLevel:
+			reason, count = "more nodes than the fill level", entry.ready-entry.FillLevel
+		case entry.ready == entry.FillLevel && entry.provisioning == 0 && slices.ContainsFunc(entry.stock, stale):
+			if entry.total < entry.MaxNodes {
+				entry.surge = 1
+			} else if h := p.Health[entry.Name]; h.Failures == 0 || !p.waits(h.LastFailure.Add(breakerPauseMax)) {
+				reason, count = "stale: made from an older generation", 1
+			}
+		}
+		// Stale nodes first, then the oldest.
+		slices.SortStableFunc(entry.stock, func(a, b *broker.Node) int {
+			return cmp.Or(boolCompare(stale(b), stale(a)), cmp.Compare(a.ID, b.ID))
+		})
+		for _, n := range entry.stock[:min(count, len(entry.stock))] {
+			entry.ready--
+			p.do(Action{Kind: ReleaseNode, Pool: n.Pool, NodeID: n.ID, State: n.State, Reason: reason})
+		}
+	}
+}
+
+func boolCompare(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// spendBudget starts Terraform runs: adoptions always, since those runs exist;
+// then destroys and creates, which share what is left. A backlog of either never
+// takes more than half while the other waits.
+func (p *planner) spendBudget() {
+	free := p.Runs
+	for _, entry := range p.order {
+		free -= entry.running
+		for _, n := range entry.adopt {
+			p.do(Action{Kind: ApplyNode, Pool: n.Pool, NodeID: n.ID, State: n.State, Reason: "its run is to be watched"})
+		}
+		for _, n := range entry.revoke {
+			p.do(Action{Kind: RevokeNode, Pool: n.Pool, NodeID: n.ID, State: n.State})
+		}
+	}
+	wants := make(map[*pool]int)
+	destroys := make(map[*pool][]*broker.Node)
+	var creating, destroying int
+	for _, entry := range p.order {
+		wants[entry] = p.wanted(entry)
+		creating += wants[entry]
+		for _, n := range entry.destroy {
+			if !p.waits(n.RetryAt) {
+				destroys[entry] = append(destroys[entry], n)
+				destroying++
+			}
+		}
+	}
+	destroyBudget := share(free, destroying, creating)
+	for _, entry := range p.order {
+		slots := min(destroyBudget, share(entry.Concurrency-entry.running, len(destroys[entry]), wants[entry]))
+		for _, n := range destroys[entry][:max(0, min(slots, len(destroys[entry])))] {
+			p.do(Action{Kind: DestroyNode, Pool: n.Pool, NodeID: n.ID, State: n.State})
+			entry.running++
+			destroyBudget--
+			free--
+		}
+	}
+	for _, entry := range p.order {
+		for range min(wants[entry], free, entry.Concurrency-entry.running) {
+			a := Action{Kind: CreateNode, Pool: entry.Name}
+			if len(entry.apply) > 0 {
+				n := entry.apply[0]
+				entry.apply = entry.apply[1:]
+				a = Action{Kind: ApplyNode, Pool: n.Pool, NodeID: n.ID, State: n.State}
+			}
+			p.do(a)
+			entry.running++
+			free--
+		}
+	}
+}
+
+// share gives how many of free slots go to one side while the other waits too:
+// half, rounded up, or what the other leaves.
+func share(free, mine, others int) int {
+	if free <= 0 {
+		return 0
+	}
+	return min(mine, max((free+1)/2, free-others))
+}
+
+// wanted counts the applies that a pool needs: nodes planned already, and new
+// ones up to the fill level, within its maximum and its circuit breaker.
+func (p *planner) wanted(entry *pool) int {
+	if !entry.known {
+		return 0
+	}
+	planned := len(entry.apply)
+	missing := entry.FillLevel + entry.surge - entry.ready - entry.provisioning
+	fresh := max(0, min(missing, entry.MaxNodes-entry.total))
+	health := p.Health[entry.Name]
+	if health.Failures < breakerThreshold {
+		return planned + fresh
+	}
+	if entry.provisioning > planned {
+		return 0 // the probe is out
+	}
+	if p.waits(health.LastFailure.Add(BreakerPause(health.Failures))) {
+		return 0
+	}
+	return min(1, planned+fresh)
+}
+
+// BreakerPause is how long a pool rests after so many failed creates in a row
+// before one more is tried: 0 below the threshold, doubling up to ten minutes.
+func BreakerPause(failures int) time.Duration {
+	if failures < breakerThreshold {
+		return 0
+	}
+	return backoff(breakerPause, breakerPauseMax, failures-breakerThreshold)
+}
+
+// DestroyPause is how long after so many failed destroys the next is due.
+func DestroyPause(attempts int) time.Duration {
+	return backoff(5*time.Second, 10*time.Minute, attempts-1)
+}
+
+func backoff(base, limit time.Duration, doublings int) time.Duration {
+	if doublings > 30 { // beyond every limit, and safe from overflow
+		return limit
+	}
+	return min(limit, base<<max(0, doublings))
+}
+
+func (p *planner) check() {
+	for _, entry := range p.order {
+		for _, n := range entry.check {
+			p.do(Action{Kind: CheckNode, Pool: n.Pool, NodeID: n.ID, State: n.State})
+		}
+	}
+}
+
+func (p *planner) forget() {
+	for _, entry := range p.order {
+		for _, n := range entry.gone {
+			if !p.waits(n.RetiredAt.Add(KeepGone)) {
+				p.do(Action{Kind: ForgetNode, Pool: n.Pool, NodeID: n.ID, State: n.State})
+			}
+		}
+	}
+}
