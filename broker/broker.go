@@ -13,7 +13,7 @@ import (
 type KeyHasher interface {
 	HashAPIKey(key string) []byte
 	// EqualAPIKey compares in constant time.
-	EqualAPIKey(hash []byte, key string) bool
+	EqualAPIKey(key string, hash []byte) bool
 }
 
 // Config is what a [Broker] is made of. All fields but ContextualizeTimeout are
@@ -144,13 +144,17 @@ func EndSession(tx Tx, s *Session, now time.Time, why string) error {
 		if err != nil {
 			return err
 		}
-		if n.SessionID != s.ID || !n.State.CanBecome(nodeNext) {
+		next := nodeNext
+		if n.State == NodeDeployed { // one that needs no key was lent at once
+			next = NodeReleasing
+		}
+		if n.SessionID != s.ID || !n.State.CanBecome(next) {
 			continue // failed already, or on its way out
 		}
-		if nodeNext == NodeChecking {
+		if next == NodeChecking {
 			n.SessionID = 0
 		}
-		if err := MoveNode(tx, &n, nodeNext, now, why); err != nil {
+		if err := MoveNode(tx, &n, next, now, why); err != nil {
 			return err
 		}
 	}

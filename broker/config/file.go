@@ -1,0 +1,316 @@
+// Package config reads pools.hcl, the file in which operators describe their
+// pools, into [broker.Pool]s.
+//
+// The language is HCL, with four kinds of block:
+//
+//	terraform         which Terraform, and how many runs of it at once
+//	defaults          settings of every pool
+//	template "NAME"   settings of the pools, and other templates, that extend it
+//	pool "NAME"       one pool
+//
+// A setting of a pool comes from the pool itself, else from the template that it
+// extends, else from that one's own template, and so on; else from defaults;
+// else it is the built-in one. Variables of the module are inherited key by key,
+// everything else as a whole. null means "not set", as in Terraform.
+//
+// Every mistake of a file is reported in one go, at the value that is wrong, and
+// once: a mistake in a template is not repeated for the pools that extend it.
+// So each value is read and checked in the block where it stands, and only what
+// takes two values (max_nodes and fill_level) is checked on the finished pool.
+//
+// Expressions have Terraform's functions, but none whose result differs between
+// two readings of the same file (timestamp, uuid, bcrypt): these would make all
+// nodes stale at each reload.
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"github.com/hashicorp/go-version"
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+// File is what a pools.hcl says.
+type File struct {
+	// Terraform holds the settings of the terraform block, or the built-in ones.
+	Terraform Terraform
+	// Pools are in the order of the file, complete and checked, with an absolute
+	// Module and an empty Source. There are none when the file has an error.
+	Pools []broker.Pool
+
+	files map[string]*hcl.File
+}
+
+// Terraform says which Terraform to run, and how often at once.
+type Terraform struct {
+	// RequiredVersion is nil where every version will do.
+	RequiredVersion version.Constraints
+	// Runs is the most that may run at once, over all pools.
+	Runs int
+}
+
+// Files gives the sources that were read, by the names used in diagnostics, for
+// [WriteDiagnostics]. It is also there when [Load] found errors.
+func (f *File) Files() map[string]*hcl.File { return f.files }
+
+// Load reads the file at path. The paths in it are relative to its directory.
+//
+// The File is never nil, but use its settings only when the diagnostics have no
+// errors. Diagnostics are sorted by place, and none comes twice.
+func Load(path string) (*File, hcl.Diagnostics) {
+	f := &File{
+		Terraform: Terraform{Runs: max(4, 2*runtime.NumCPU())},
+		files:     make(map[string]*hcl.File),
+	}
+	src, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	if err != nil {
+		return f, hcl.Diagnostics{unreadable(path, err)}
+	}
+	syntax, diags := hclsyntax.ParseConfig(src, path, hcl.InitialPos)
+	f.files[path] = syntax
+	diags = foremost(diags)
+
+	l := &loader{dir: filepath.Dir(path), syntax: diags}
+	root, err := filepath.Abs(l.dir)
+	if err != nil {
+		return f, hcl.Diagnostics{unreadable(path, err)}
+	}
+	l.root = root
+	l.context = evalContext(l.dir, root)
+	body, ok := syntax.Body.(*hclsyntax.Body)
+	if !ok {
+		panic(fmt.Sprintf("hclsyntax gave a %T", syntax.Body))
+	}
+	pools := l.file(body, &f.Terraform)
+
+	diags = tidy(append(diags, l.diags...))
+	if !diags.HasErrors() {
+		f.Pools = pools
+	}
+	return f, diags
+}
+
+// unreadable says why there is no file to look into, and how to begin.
+func unreadable(path string, err error) *hcl.Diagnostic {
+	d := &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "Unreadable pools file"}
+	info, statErr := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		d.Summary = "No pools file"
+		d.Detail = fmt.Sprintf("%s does not exist. Name another file with --pools PATH, or write this one; it can be as short as\n\n"+
+			"  pool \"first\" {\n    module     = \"./modules/local\"\n    fill_level = 1\n  }", path)
+	case statErr == nil && info.IsDir():
+		d.Detail = fmt.Sprintf("%s is a directory. Name the file in it, such as %s.", path, filepath.Join(path, "pools.hcl"))
+	default:
+		d.Detail = fmt.Sprintf("%s %s. Make it readable, or name another file with --pools PATH.", path, problem(err))
+	}
+	return d
+}
+
+// loader collects the mistakes of one file while it is read.
+type loader struct {
+	dir     string // of the file, as the caller wrote it: for messages
+	root    string // the same, absolute: for results
+	context *hcl.EvalContext
+	syntax  hcl.Diagnostics // what the parser found
+	diags   hcl.Diagnostics // what we found
+}
+
+// report notes a mistake at a place.
+func (l *loader) report(at hcl.Range, summary, format string, args ...any) {
+	l.diags = append(l.diags, &hcl.Diagnostic{
+		Severity: hcl.DiagError,
+		Summary:  summary,
+		Detail:   fmt.Sprintf(format, args...),
+		Subject:  &at,
+	})
+}
+
+// broken tells whether the parser stumbled within these lines. What it made of
+// them is a guess, so nothing more is said about them.
+func (l *loader) broken(at hcl.Range) bool {
+	return slices.ContainsFunc(l.syntax, func(d *hcl.Diagnostic) bool {
+		return d.Subject != nil && d.Subject.Start.Line <= at.End.Line && d.Subject.End.Line >= at.Start.Line
+	})
+}
+
+// file reads the whole file.
+func (l *loader) file(body *hclsyntax.Body, tf *Terraform) []broker.Pool {
+	top := l.open(body, "the file")
+	l.terraform(top.blocks("terraform"), tf)
+	defaults := l.defaults(top.blocks("defaults"))
+	templates := l.layers(top.blocks("template"))
+	pools := l.layers(top.blocks("pool"))
+	meant := top.finish()
+
+	// A block that the parser lost may be the one that is missing, and so may one
+	// with a misspelt type.
+	complete := !l.syntax.HasErrors() && len(meant) == 0
+	if len(pools) == 0 && complete {
+		l.report(body.EndRange, "No pools", "%s has no pool. Write one, such as pool \"first\" { module = \"./modules/local\" }.", body.EndRange.Filename)
+	}
+	family := newFamily(l, defaults, templates, pools, complete)
+	result := make([]broker.Pool, 0, len(pools))
+	for _, p := range pools {
+		result = append(result, l.pool(p, family.chain(p)))
+	}
+	return result
+}
+
+// terraform reads the terraform block.
+func (l *loader) terraform(blocks []*hclsyntax.Block, tf *Terraform) {
+	l.once(blocks)
+	for i, block := range blocks {
+		b := l.open(block.Body, "a terraform block")
+		required := read(b, "required_version", versionConstraint)
+		runs := read(b, "runs", atLeast(1))
+		b.finish()
+		if i == 0 {
+			tf.RequiredVersion = required.or(nil)
+			tf.Runs = runs.or(tf.Runs)
+		}
+	}
+}
+
+// defaults reads the defaults block. Without one it is empty.
+func (l *loader) defaults(blocks []*hclsyntax.Block) *layer {
+	l.once(blocks)
+	d := &layer{}
+	for i, block := range blocks {
+		b := l.open(block.Body, "a defaults block")
+		s := readSettings(b)
+		if slices.Contains(b.finish(), "module") {
+			s.module = setting[string]{set: true, bad: true}
+		}
+		if i == 0 {
+			d = &layer{at: block.Range(), settings: s}
+		}
+	}
+	return d
+}
+
+// layers reads template or pool blocks, also those whose name is wrong or taken
+// and those that nothing uses.
+func (l *loader) layers(blocks []*hclsyntax.Block) []*layer {
+	var result []*layer
+	first := make(map[string]hcl.Range)
+	for _, block := range blocks {
+		x := &layer{at: block.Range(), header: block.DefRange()}
+		b := l.open(block.Body, "a "+block.Type)
+		x.extends = read(b, "extends", text)
+		x.settings = readSettings(b)
+		for _, name := range b.finish() {
+			switch name {
+			case "extends":
+				x.extends = setting[string]{set: true, bad: true}
+			case "module":
+				x.module = setting[string]{set: true, bad: true}
+			}
+		}
+		result = append(result, x)
+
+		l.checkName(block)
+		if len(block.Labels) == 0 {
+			continue
+		}
+		x.name, x.nameAt = block.Labels[0], block.LabelRanges[0]
+		if at, taken := first[x.name]; taken {
+			l.report(x.nameAt, "Duplicate "+block.Type, "There is a %s %q already, at %s. Give this one another name.", block.Type, x.name, place(at))
+		} else {
+			first[x.name] = x.nameAt
+		}
+	}
+	return result
+}
+
+// once reports names and repetitions of blocks that stand alone. The first one
+// counts; the others are still to be read for the mistakes in them.
+func (l *loader) once(blocks []*hclsyntax.Block) {
+	for i, block := range blocks {
+		if len(block.Labels) > 0 {
+			l.report(labels(block, 0), "Unexpected name", "A %s block has no name. Write %s { ... }.", block.Type, block.Type)
+		}
+		if i > 0 {
+			l.report(block.DefRange(), "Duplicate "+block.Type+" block",
+				"There is a %s block already, at %s. Move these settings there.", block.Type, place(blocks[0].DefRange()))
+		}
+	}
+}
+
+// checkName reports a name that a block can't have.
+func (l *loader) checkName(block *hclsyntax.Block) {
+	if len(block.Labels) == 0 {
+		l.report(block.TypeRange, "Missing name", "A %s needs a name. Write %s \"NAME\" { ... }.", block.Type, block.Type)
+		return
+	}
+	name := block.Labels[0]
+	if len(block.Labels) > 1 {
+		l.report(labels(block, 1), "Unexpected name", "A %s has one name. Write %s %q { ... }.", block.Type, block.Type, name)
+	}
+	// Clients put names into URLs and into lists with commas.
+	if !validName(name) {
+		l.report(block.LabelRanges[0], "Invalid name",
+			"%q can't be the name of a %s. Names are made of letters, digits, '.', '_' and '-', and don't begin with '.' or '-'.", name, block.Type)
+	}
+}
+
+// labels gives the place of a block's labels from one of them on.
+func labels(block *hclsyntax.Block, from int) hcl.Range {
+	return hcl.RangeBetween(block.LabelRanges[from], block.LabelRanges[len(block.LabelRanges)-1])
+}
+
+func validName(name string) bool {
+	for i, r := range name {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
+		case i > 0 && (r == '.' || r == '-'):
+		default:
+			return false
+		}
+	}
+	return name != ""
+}
+
+// place writes a range for the middle of a sentence.
+func place(at hcl.Range) string {
+	return fmt.Sprintf("%s:%d", at.Filename, at.Start.Line)
+}
+
+// foremost keeps the first of the parser's messages about the same lines: the
+// others come from its attempts to go on.
+func foremost(diags hcl.Diagnostics) hcl.Diagnostics {
+	var kept hcl.Diagnostics
+	for _, d := range tidy(diags) {
+		last := len(kept) - 1
+		if last < 0 || d.Subject == nil || kept[last].Subject == nil || d.Subject.Start.Line > kept[last].Subject.End.Line {
+			kept = append(kept, d)
+		}
+	}
+	return kept
+}
+
+// tidy sorts diagnostics by place and drops repetitions.
+func tidy(diags hcl.Diagnostics) hcl.Diagnostics {
+	start := func(d *hcl.Diagnostic) int {
+		if d.Subject == nil {
+			return -1
+		}
+		return d.Subject.Start.Byte
+	}
+	slices.SortStableFunc(diags, func(a, b *hcl.Diagnostic) int {
+		return cmp.Or(cmp.Compare(start(a), start(b)), cmp.Compare(a.Summary, b.Summary), cmp.Compare(a.Detail, b.Detail))
+	})
+	return slices.CompactFunc(diags, func(a, b *hcl.Diagnostic) bool {
+		return start(a) == start(b) && a.Summary == b.Summary && a.Detail == b.Detail
+	})
+}

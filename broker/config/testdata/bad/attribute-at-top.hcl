@@ -1,0 +1,5 @@
+fill_level = 3
+
+pool "a" {
+  module = "../modules/local"
+}

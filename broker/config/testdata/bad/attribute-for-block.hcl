@@ -1,0 +1,4 @@
+pool "a" {
+  module = "../modules/local"
+  ready  = { ssh = true }
+}

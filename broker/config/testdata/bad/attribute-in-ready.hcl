@@ -1,0 +1,6 @@
+pool "a" {
+  module = "../modules/local"
+  ready {
+    tmieout = "1m"
+  }
+}

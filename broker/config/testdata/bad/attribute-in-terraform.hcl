@@ -1,0 +1,7 @@
+terraform {
+  version = ">= 1.5.0"
+}
+
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,4 @@
+pool "a" {
+  module        = "../modules/local"
+  instance_type = "t3.large"
+}

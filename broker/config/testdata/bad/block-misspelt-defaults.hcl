@@ -1,0 +1,7 @@
+default {
+  module = "../modules/local"
+}
+
+pool "a" {}
+
+pool "b" {}

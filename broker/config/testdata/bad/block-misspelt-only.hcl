@@ -1,0 +1,3 @@
+pools "a" {
+  module = "../modules/local"
+}

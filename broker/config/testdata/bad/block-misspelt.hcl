@@ -1,0 +1,7 @@
+pools "a" {
+  module = "../modules/local"
+}
+
+pool "b" {
+  module = "../modules/local"
+}

@@ -1,0 +1,5 @@
+resource "null_resource" "a" {}
+
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,11 @@
+defaults {
+  fill_level = 1
+}
+
+defaults {
+  max_nodes = 4
+}
+
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,9 @@
+pool "a" {
+  module = "../modules/local"
+  ready {
+    ssh = true
+  }
+  ready {
+    timeout = "1m"
+  }
+}

@@ -1,0 +1,9 @@
+defaults {
+  extends = "base"
+}
+
+template "base" {}
+
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,7 @@
+template "a" {
+  extends = "a"
+}
+
+pool "p" {
+  extends = "a"
+}

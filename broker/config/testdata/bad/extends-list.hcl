@@ -1,0 +1,7 @@
+template "a" {
+  module = "../modules/local"
+}
+
+pool "p" {
+  extends = ["a"]
+}

@@ -1,0 +1,7 @@
+template "t" {
+  module = "../modules/local"
+}
+
+pool "a" {
+  extend = "t"
+}

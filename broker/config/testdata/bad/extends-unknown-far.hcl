@@ -1,0 +1,11 @@
+template "el9" {
+  module = "../modules/local"
+}
+
+template "large" {
+  module = "../modules/local"
+}
+
+pool "a" {
+  extends = "rh9"
+}

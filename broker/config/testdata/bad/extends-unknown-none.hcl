@@ -1,0 +1,3 @@
+pool "a" {
+  extends = "base"
+}

@@ -1,0 +1,7 @@
+template "lcoal" {
+  module = "../modules/local"
+}
+
+pool "a" {
+  extends = "local"
+}

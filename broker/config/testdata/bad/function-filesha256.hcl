@@ -1,0 +1,4 @@
+pool "a" {
+  module    = "../modules/local"
+  variables = { size = filesha256("nowhere.txt") }
+}

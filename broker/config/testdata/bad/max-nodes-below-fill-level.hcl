@@ -1,0 +1,5 @@
+pool "a" {
+  module     = "../modules/local"
+  fill_level = 5
+  max_nodes  = 2
+}

@@ -1,0 +1,5 @@
+pool "a" {
+  module {
+    source = "../modules/local"
+  }
+}

@@ -1,0 +1,9 @@
+defaults {
+  fill_level = 1
+}
+
+template "t" {}
+
+pool "a" {
+  extends = "t"
+}

@@ -1,0 +1,5 @@
+defaults {
+  modul = "../modules/local"
+}
+
+pool "a" {}

@@ -1,0 +1,3 @@
+pool "a" {
+  moduel = "../modules/local"
+}

@@ -1,0 +1,3 @@
+pool "a,b" {
+  module = "../modules/local"
+}

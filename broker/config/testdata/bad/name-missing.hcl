@@ -1,0 +1,3 @@
+pool {
+  module = "../modules/local"
+}

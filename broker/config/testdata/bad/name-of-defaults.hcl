@@ -1,0 +1,5 @@
+defaults "a" {}
+
+pool "a" {
+  module = "../modules/local"
+}

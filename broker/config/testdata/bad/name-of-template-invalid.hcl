@@ -1,0 +1,7 @@
+template "x/y" {
+  module = "../modules/local"
+}
+
+pool "a" {
+  extends = "x/y"
+}

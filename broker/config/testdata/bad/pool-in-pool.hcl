@@ -1,0 +1,7 @@
+pool "a" {
+  module = "../modules/local"
+
+  pool "b" {
+    module = "../modules/local"
+  }
+}

@@ -1,0 +1,3 @@
+terraform {
+  runs = 4
+}

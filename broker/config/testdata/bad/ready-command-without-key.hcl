@@ -1,0 +1,10 @@
+defaults {
+  ready {
+    command = "true"
+  }
+}
+
+pool "a" {
+  module        = "../modules/local"
+  contextualize = "none"
+}

@@ -1,0 +1,7 @@
+pool "a" {
+  module = "../modules/local"
+  ready {
+    ssh     = false
+    command = "true"
+  }
+}

@@ -1,0 +1,7 @@
+terraform {
+  required_version = "newest"
+}
+
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,7 @@
+terraform {
+  runs = 0
+}
+
+pool "a" {
+  module = "../modules/local"
+}

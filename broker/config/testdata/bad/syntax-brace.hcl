@@ -1,0 +1,6 @@
+pool "a" {
+  module = "../modules/local"
+
+pool "b" {
+  module = "../modules/local"
+}

@@ -1,0 +1,4 @@
+pool "a" {
+  description = "ÿþ"
+  module = "../modules/local"
+}

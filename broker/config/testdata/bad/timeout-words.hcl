@@ -1,0 +1,4 @@
+pool "a" {
+  module          = "../modules/local"
+  destroy_timeout = "15 minutes"
+}

@@ -1,0 +1,7 @@
+pool "a" {
+  module    = "../modules/local"
+  variables = {
+    size = "small"
+    size = "large"
+  }
+}

@@ -1,0 +1,59 @@
+terraform {
+  required_version = ">= 1.5.0, < 2.0.0"
+  runs             = 6
+}
+
+defaults {
+  concurrency    = 2
+  create_timeout = "20m"
+  variables      = { region = "eu-west-1", tags = { team = "ci", cost = 12 } }
+
+  ready {
+    timeout = "3m"
+  }
+}
+
+template "base" {
+  description     = "made from base"
+  module          = "./modules/cloud"
+  destroy_timeout = "1d"
+  variables       = { image = "c9s", size = "small" }
+
+  ready {
+    command = "cloud-init status --wait"
+  }
+}
+
+template "large" {
+  extends   = "base"
+  max_nodes = 20
+  variables = { size = "large", tags = { team = "ci-large" } }
+}
+
+pool "everything" {
+  extends         = "large"
+  description     = "all settings"
+  module          = "./modules/local"
+  fill_level      = 7
+  max_nodes       = 9
+  concurrency     = 3
+  create_timeout  = "1h30m"
+  destroy_timeout = "1w2d3h"
+  contextualize   = "none"
+  variables       = { image = null, zone = "a" }
+
+  ready {
+    ssh     = true
+    command = "true"
+    timeout = "90s"
+  }
+}
+
+pool "inherits-all" {
+  extends = "large"
+}
+
+pool "two_levels.up-x86_64" {
+  extends    = "base"
+  fill_level = 4
+}

@@ -1,0 +1,3 @@
+pool "first" {
+  module = "./modules/local"
+}

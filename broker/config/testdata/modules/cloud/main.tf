@@ -1,0 +1,8 @@
+variable "broker" {
+  type = any
+}
+
+variable "size" {
+  type    = string
+  default = "small"
+}

@@ -1,0 +1,64 @@
+# The pools of this broker. This file works as it is, on a laptop, with no cloud:
+# a node is an SSH server of its own on the loopback interface.
+#
+# A setting of a pool comes from the pool, else from the template that it
+# extends, else from defaults. `duffy-broker validate` checks the file.
+
+terraform {
+  # The Terraform versions that the modules work with.
+  required_version = ">= 1.5.0"
+
+  # Terraform runs at once, over all pools. Default: two per CPU, four at least.
+  # runs = 8
+}
+
+defaults {
+  # Terraform runs at once in one pool.
+  concurrency = 2
+
+  # A create or destroy that takes longer is stopped and counts as failed.
+  create_timeout  = "5m"
+  destroy_timeout = "5m"
+
+  # "ssh" writes the tenant's key to a node when it is lent; "none" does not.
+  contextualize = "ssh"
+
+  # A new node becomes ready once all of this passes.
+  ready {
+    ssh     = true   # the broker can log in
+    command = "true" # a command on the node that must exit with 0
+    timeout = "2m"   # tried again until then
+  }
+}
+
+template "local" {
+  # The Terraform module that makes one node, relative to this file.
+  module = "./modules/local"
+}
+
+pool "local-small" {
+  extends     = "local"
+  description = "Small nodes on this machine"
+
+  # Ready nodes to keep in stock.
+  fill_level = 3
+
+  # Nodes at most, lent ones included.
+  max_nodes = 8
+
+  # Inputs of the module; functions and expressions are Terraform's.
+  variables = {
+    size = "small"
+  }
+}
+
+pool "local-large" {
+  extends     = "local"
+  description = "Large nodes on this machine"
+  fill_level  = 2
+  max_nodes   = 4
+
+  variables = {
+    size = "large"
+  }
+}
