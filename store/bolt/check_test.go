@@ -1,0 +1,64 @@
+package bolt
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+// Check is the net below all other tests: it must hold.
+func TestCheck(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		break_ func(*tx) error
+		want   string
+	}{
+		{"index key too much", func(t *tx) error {
+			return t.put(bucketNodesByState, nodeIndexKey(broker.Node{ID: 1, Pool: "b", State: broker.NodeReady}), nil)
+		}, "nodes_by_state"},
+		{"index key missing", func(t *tx) error {
+			return t.remove(bucketSessionsByState, sessionIndexKey(broker.Session{ID: 1, TenantID: 1, State: broker.SessionActive}))
+		}, "sessions_by_state"},
+		{"index value wrong", func(t *tx) error { return t.put(bucketTenantsByName, []byte("alice"), idKey(2)) }, "tenants_by_name"},
+		{"uid missing", func(t *tx) error { return t.remove(bucketNodesByUID, []byte("u")) }, "nodes_by_uid"},
+		{"event record missing", func(t *tx) error { return t.remove(bucketEvents, idKey(1)) }, "events_by_time"},
+		{"record under a wrong key", func(t *tx) error { return t.write(bucketSessions, idKey(1), broker.Session{ID: 7}) }, "the record says it is 7"},
+		{"record above the sequence", func(t *tx) error { return t.write(bucketEvents, idKey(7), broker.Event{Seq: 7}) }, "above the sequence"},
+		{"no record", func(t *tx) error { return t.put(bucketNodes, idKey(1), []byte("{")) }, "nodes, key"},
+		{"orphan", func(t *tx) error { return t.put(bucketTerraform, []byte("v"), []byte("x")) }, "no node has uid v"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := Open(t.TempDir()+"/db", Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			err = s.update(t.Context(), func(t *tx) error {
+				if err := t.CreateNode(&broker.Node{UID: "u", Pool: "a", State: broker.NodeReady}); err != nil {
+					return err
+				}
+				if err := t.CreateSession(&broker.Session{TenantID: 1, State: broker.SessionActive}); err != nil {
+					return err
+				}
+				if err := t.AppendEvent(&broker.Event{At: time.Unix(1, 0)}); err != nil {
+					return err
+				}
+				return t.CreateTenant(&broker.Tenant{Name: "alice"})
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Check(t.Context()); err != nil {
+				t.Fatalf("a sound store: %v", err)
+			}
+			if err := s.update(t.Context(), tt.break_); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Check(t.Context()); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want a message with %q", err, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,43 @@
+package memory
+
+import (
+	"fmt"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+// Session implements [broker.ReadTx].
+func (t *tx) Session(id int64) (broker.Session, error) { return find(t.sessions, id, "session") }
+
+// Sessions implements [broker.ReadTx].
+func (t *tx) Sessions(q broker.SessionQuery) ([]broker.Session, error) {
+	return list(t.sessions, 0, func(s broker.Session) bool {
+		return (q.TenantID == 0 || q.TenantID == s.TenantID) && asked(q.States, s.State)
+	})
+}
+
+// CreateSession implements [broker.Tx].
+func (t *tx) CreateSession(s *broker.Session) error {
+	stored := *s
+	stored.ID = t.lastSess + 1
+	if err := put(t, t.sessions, stored.ID, stored); err != nil {
+		return err
+	}
+	set(t, &t.lastSess, stored.ID)
+	s.ID = stored.ID
+	return nil
+}
+
+// UpdateSession implements [broker.Tx].
+func (t *tx) UpdateSession(expect broker.SessionState, s broker.Session) error {
+	old, err := t.Session(s.ID)
+	if err != nil {
+		return err
+	}
+	if old.State != expect {
+		return &broker.TransitionError{
+			Object: fmt.Sprintf("session %d", s.ID), From: string(old.State), To: string(s.State), Expected: string(expect),
+		}
+	}
+	return put(t, t.sessions, s.ID, s)
+}
