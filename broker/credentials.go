@@ -69,7 +69,7 @@ func (b *Broker) Authenticate(ctx context.Context, name, key string) (Tenant, er
 		return Tenant{}, err
 	}
 	// An unknown name costs the same comparison as a known one.
-	if !b.cfg.Keys.EqualAPIKey(t.KeyHash, key) || err != nil {
+	if !b.cfg.Keys.EqualAPIKey(key, t.KeyHash) || err != nil {
 		return Tenant{}, Errorf(CodeUnauthorized, "tenant name and API key don't fit")
 	}
 	if !t.Active() {

@@ -40,6 +40,9 @@ const (
 	revokeTimeout = 10 * time.Second
 	// minCheck is the least time that a ready check gets.
 	minCheck = 30 * time.Second
+	// tidyEvery is how often old records are looked at. There are many more of
+	// them than of live ones, and they are in no hurry.
+	tidyEvery = time.Hour
 	// keepEvents is how long events stay readable.
 	keepEvents = 7 * 24 * time.Hour
 )
@@ -54,7 +57,7 @@ type Loop struct {
 	workers sync.WaitGroup
 	mu      sync.Mutex
 	busy    map[int64]bool
-	pruned  time.Time
+	tidied  time.Time // when old records were last looked at
 }
 
 // New makes a Loop; Run starts it.
@@ -109,12 +112,13 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 	return true
 }
 
-// ReadWorld reads everything that [Plan] wants to know, in one transaction. Busy and
-// Serving are left out: they are known to a running loop only.
-func ReadWorld(ctx context.Context, store broker.Store, pools []broker.Pool, runs int) (World, error) {
+// ReadWorld reads what [Plan] wants to know, in one transaction: nodes in the
+// given states, and the sessions that may hold some. Busy and Serving are left
+// out: they are known to a running loop only.
+func ReadWorld(ctx context.Context, store broker.Store, pools []broker.Pool, runs int, states []broker.NodeState) (World, error) {
 	w := World{Pools: pools, Runs: runs}
 	err := store.View(ctx, func(tx broker.ReadTx) (err error) {
-		if w.Nodes, err = tx.Nodes(broker.NodeQuery{}); err != nil {
+		if w.Nodes, err = tx.Nodes(broker.NodeQuery{States: states}); err != nil {
 			return err
 		}
 		w.Sessions, err = tx.Sessions(broker.SessionQuery{States: []broker.SessionState{broker.SessionPreparing, broker.SessionActive}})
@@ -134,7 +138,13 @@ func ReadWorld(ctx context.Context, store broker.Store, pools []broker.Pool, run
 // pass plans once, commits all changes of state that the plan asks for in one
 // transaction, and starts the work that follows from them.
 func (l *Loop) pass(ctx context.Context) (due time.Time, err error) {
-	w, err := ReadWorld(ctx, l.cfg.Store, l.cfg.Pools.All(), l.cfg.Runs)
+	now := l.cfg.Now()
+	states := broker.LiveNodeStates()
+	tidy := now.Sub(l.tidied) >= tidyEvery
+	if tidy {
+		states = broker.NodeStates()
+	}
+	w, err := ReadWorld(ctx, l.cfg.Store, l.cfg.Pools.All(), l.cfg.Runs, states)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read the store: %w", err)
 	}
@@ -142,7 +152,6 @@ func (l *Loop) pass(ctx context.Context) (due time.Time, err error) {
 	// been entered here earlier, so nothing in progress can look abandoned.
 	w.Serving = l.cfg.Serving()
 	w.Busy = l.busyNodes()
-	now := l.cfg.Now()
 	actions, due := Plan(now, w)
 	jobs, err := l.commit(ctx, now, actions)
 	if err != nil {
@@ -154,7 +163,10 @@ func (l *Loop) pass(ctx context.Context) (due time.Time, err error) {
 	if len(jobs) > 0 {
 		l.Wake() // what these changes free may be wanted at once
 	}
-	return due, l.prune(ctx, now)
+	if tidy {
+		err = l.prune(ctx, now)
+	}
+	return due, err
 }
 
 func (l *Loop) busyNodes() map[int64]bool {
@@ -168,9 +180,6 @@ func (l *Loop) busyNodes() map[int64]bool {
 }
 
 func (l *Loop) prune(ctx context.Context, now time.Time) error {
-	if now.Sub(l.pruned) < time.Hour {
-		return nil
-	}
 	err := l.cfg.Store.Update(ctx, func(tx broker.Tx) error {
 		_, err := tx.PruneEvents(now.Add(-keepEvents))
 		return err
@@ -178,7 +187,7 @@ func (l *Loop) prune(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("prune events: %w", err)
 	}
-	l.pruned = now
+	l.tidied = now
 	return nil
 }
 

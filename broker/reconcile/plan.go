@@ -42,7 +42,7 @@ type Action struct {
 // World is what the planner knows: all facts are arguments.
 type World struct {
 	Pools    []broker.Pool
-	Nodes    []broker.Node    // every record, those gone too
+	Nodes    []broker.Node    // every live one; those gone may be left out
 	Sessions []broker.Session // preparing and active ones
 	Health   map[string]broker.PoolHealth
 	// Busy are the nodes that this process is working on.

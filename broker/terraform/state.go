@@ -1,0 +1,200 @@
+package terraform
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+const (
+	stateFile = "terraform.tfstate"
+	// erroredFile is where Terraform puts a state that it could not write to
+	// its own place.
+	erroredFile = "errored.tfstate"
+
+	statePurpose = "terraform-state"
+)
+
+// errNoState says that a state file is absent.
+var errNoState = errors.New("there is no state file")
+
+// state is what we read of a state file of format version 4.
+type state struct {
+	raw []byte
+
+	Version   int                    `json:"version"`
+	Serial    uint64                 `json:"serial"`
+	Lineage   string                 `json:"lineage"`
+	Outputs   map[string]stateOutput `json:"outputs"`
+	Resources []struct {
+		Module    string `json:"module"`
+		Mode      string `json:"mode"`
+		Type      string `json:"type"`
+		Name      string `json:"name"`
+		Instances []struct {
+			IndexKey any `json:"index_key"`
+		} `json:"instances"`
+	} `json:"resources"`
+}
+
+type stateOutput struct {
+	Value     json.RawMessage `json:"value"`
+	Sensitive bool            `json:"sensitive"`
+}
+
+func parseState(raw []byte) (*state, error) {
+	if len(bytes.TrimSpace(raw)) == 0 {
+		return nil, errors.New("the state file is empty")
+	}
+	s := &state{raw: raw}
+	if err := json.Unmarshal(raw, s); err != nil {
+		return nil, fmt.Errorf("the state file can't be read (%d bytes): %w", len(raw), err)
+	}
+	if s.Version != 4 || s.Lineage == "" {
+		return nil, fmt.Errorf("the state file has format version %d and lineage %q: version 4 and a lineage are needed",
+			s.Version, s.Lineage)
+	}
+	return s, nil
+}
+
+func readState(path string) (*state, error) {
+	raw, err := os.ReadFile(path) //nolint:gosec // a file of ours
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, errNoState
+	case err != nil:
+		return nil, err
+	}
+	return parseState(raw)
+}
+
+// newestState reads the state of a run's directory, or the one that Terraform
+// could not store there, if that is newer. An error tells what is wrong with the
+// state file; errNoState if there is none at all.
+func newestState(dir string) (*state, error) {
+	s, err := readState(filepath.Join(dir, stateFile))
+	errored, erroredErr := readState(filepath.Join(dir, erroredFile))
+	if erroredErr == nil && !s.newerThan(errored) {
+		return errored, nil
+	}
+	return s, err
+}
+
+// newerThan tells whether s is there, and is not to be replaced by other.
+func (s *state) newerThan(other *state) bool {
+	return s != nil && (s.Lineage != other.Lineage || s.Serial > other.Serial)
+}
+
+// resources lists the addresses of what exists, by what the state knows. Data
+// sources are nothing that exists.
+func (s *state) resources() []string {
+	if s == nil {
+		return nil
+	}
+	var addresses []string
+	for _, r := range s.Resources {
+		if r.Mode != "managed" {
+			continue
+		}
+		address := r.Type + "." + r.Name
+		if r.Module != "" {
+			address = r.Module + "." + address
+		}
+		for _, i := range r.Instances {
+			switch key := i.IndexKey.(type) {
+			case nil:
+				addresses = append(addresses, address)
+			case string:
+				addresses = append(addresses, address+"["+strconv.Quote(key)+"]")
+			default:
+				addresses = append(addresses, fmt.Sprintf("%s[%v]", address, key))
+			}
+		}
+	}
+	return addresses
+}
+
+// sensitive lists the texts of sensitive outputs, for masking.
+func (s *state) sensitive() []string {
+	if s == nil {
+		return nil
+	}
+	var texts []string
+	for _, o := range s.Outputs {
+		if !o.Sensitive {
+			continue
+		}
+		var v any
+		if json.Unmarshal(o.Value, &v) == nil {
+			texts = appendTexts(texts, v)
+		}
+	}
+	// The longest first, so that no part of a longer one stays.
+	slices.SortFunc(texts, func(a, b string) int { return len(b) - len(a) })
+	return texts
+}
+
+func appendTexts(texts []string, v any) []string {
+	switch v := v.(type) {
+	case string:
+		if len(v) > 3 { // masking every "a" would hide the message, not the secret
+			texts = append(texts, v)
+		}
+	case []any:
+		for _, e := range v {
+			texts = appendTexts(texts, e)
+		}
+	case map[string]any:
+		for _, e := range v {
+			texts = appendTexts(texts, e)
+		}
+	}
+	return texts
+}
+
+// contractOutputs reads the outputs of the module contract. Sensitive ones count
+// as absent: what a node has is shown to its tenant.
+func (s *state) contractOutputs() (broker.Outputs, error) {
+	var out broker.Outputs
+	var port json.RawMessage
+	var problems []error
+	for _, field := range []struct {
+		name, want string
+		into       any
+	}{
+		{"ipaddr", "a string", &out.Address},
+		{"hostname", "a string", &out.Hostname},
+		{"ssh_user", "a string", &out.SSHUser},
+		{"ssh_port", "a number from 1 to 65535", &port},
+		{"ssh_host_keys", "a list of strings", &out.HostKeys},
+		{"data", "any value", &out.Data},
+	} {
+		o, ok := s.Outputs[field.name]
+		if !ok || o.Sensitive || string(o.Value) == "null" {
+			continue
+		}
+		if json.Unmarshal(o.Value, field.into) != nil {
+			problems = append(problems, fmt.Errorf("output %q is not %s", field.name, field.want))
+		}
+	}
+	if port != nil {
+		// file() gives a string: a port that was read from one is a port too.
+		n, err := strconv.ParseUint(string(bytes.Trim(port, `"`)), 10, 16)
+		if err != nil || n == 0 {
+			problems = append(problems, errors.New(`output "ssh_port" is not a number from 1 to 65535`))
+		}
+		out.SSHPort = int(n)
+	}
+	if out.Address == "" && len(problems) == 0 {
+		problems = append(problems, errors.New(`output "ipaddr" is empty: it must be the node's address, not sensitive`))
+	}
+	return out, errors.Join(problems...)
+}

@@ -1,0 +1,401 @@
+package terraform
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/terraform-exec/tfexec"
+	tfjson "github.com/hashicorp/terraform-json"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+const (
+	// generationVersion is hashed into every generation. Changing it makes every
+	// node stale.
+	generationVersion = "duffy-broker generation 1"
+	// unfinishedPrefix marks copies that were not accepted yet.
+	unfinishedPrefix = ".new-"
+
+	templateDigits   = 32
+	generationDigits = 24
+)
+
+// Prepare accepts a pool's module: it keeps an initialised copy of the module
+// tree, checks it against the module contract and the pool's variables, and gives
+// the source that nodes are made from. All mistakes that it can find are reported
+// at once, joined, each a [broker.Error] with a hint. A tree that was accepted
+// before costs no Terraform run.
+//
+// The module must be one self-contained tree: neither symbolic links nor local
+// module sources may lead out of it.
+func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, error) {
+	fail := func(problems ...*broker.Error) (broker.Source, error) {
+		all := make([]error, len(problems))
+		for i, problem := range problems {
+			problem.Message = fmt.Sprintf("pool %q: module %s: %s", p.Name, p.Module, problem.Message)
+			all[i] = problem
+		}
+		return broker.Source{}, errors.Join(all...)
+	}
+
+	root, err := filepath.EvalSymlinks(p.Module)
+	if err != nil {
+		return fail(broker.Wrap(broker.CodeInvalid, err, "there is no such directory").
+			WithHint("check the pool's module path: a relative one counts from the file that it stands in"))
+	}
+	if len(moduleFiles(root)) == 0 {
+		return fail(broker.Errorf(broker.CodeInvalid, "it has no .tf files").
+			WithHint("module names the directory that holds the module's .tf files"))
+	}
+	variables, canonical, err := canonicalVariables(p.Variables)
+	if err != nil {
+		return fail(broker.Errorf(broker.CodeInvalid, "the pool's variables are not an object"))
+	}
+	m, diags := readModule(root, root)
+	if diags.HasErrors() {
+		return fail(syntaxProblems(root, diags)...)
+	}
+	problems := m.checkContract(variables)
+	if foreign := append(m.checkBackends(), checkSources(root)...); len(foreign) > 0 {
+		return fail(append(foreign, problems...)...) // init would go there
+	}
+
+	e.initMu.Lock()
+	defer e.initMu.Unlock()
+	hash, err := hashTree(root)
+	if err != nil {
+		return fail(append(problems, treeProblem(err))...)
+	}
+	if !exists(filepath.Join(e.templatesDir(), hash)) {
+		var more []*broker.Error
+		if hash, more = e.addTemplate(ctx, root); len(more) > 0 {
+			if err := ctx.Err(); err != nil {
+				return broker.Source{}, err
+			}
+			return fail(append(problems, more...)...)
+		}
+	}
+	if len(problems) > 0 {
+		return fail(problems...)
+	}
+	source := broker.Source{Template: hash, Generation: generation(hash, canonical)}
+	if len(variables) > 0 {
+		source.Variables = canonical
+	}
+	return source, nil
+}
+
+// PruneTemplates removes the kept module trees that keep does not name. The
+// caller names those of all nodes and of all pools.
+func (e *Engine) PruneTemplates(keep map[string]bool) error {
+	e.initMu.Lock()
+	defer e.initMu.Unlock()
+	entries, err := os.ReadDir(e.templatesDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("kept modules: %w", err)
+	}
+	var problems []error
+	for _, entry := range entries {
+		if keep[entry.Name()] {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(e.templatesDir(), entry.Name())); err != nil {
+			problems = append(problems, fmt.Errorf("kept module: %w", err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// addTemplate copies a module tree, initialises and validates the copy, and
+// keeps it under its hash. The hash is the copy's: the tree may be changing.
+func (e *Engine) addTemplate(ctx context.Context, root string) (string, []*broker.Error) {
+	internal := func(err error) (string, []*broker.Error) {
+		return "", []*broker.Error{broker.Wrap(broker.CodeInternal, err, "it can't be copied to %s", e.templatesDir())}
+	}
+	if err := os.MkdirAll(e.templatesDir(), 0o700); err != nil {
+		return internal(err)
+	}
+	dir, err := os.MkdirTemp(e.templatesDir(), unfinishedPrefix) // mode 0700
+	if err != nil {
+		return internal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := copyTree(root, dir); err != nil {
+		return "", []*broker.Error{treeProblem(err)}
+	}
+	hash, err := hashTree(dir)
+	if err != nil {
+		return internal(err)
+	}
+	target := filepath.Join(e.templatesDir(), hash)
+	if exists(target) {
+		return hash, nil // the tree changed to one that is kept already
+	}
+	if problems := e.initialise(ctx, dir); len(problems) > 0 {
+		return "", problems
+	}
+	if err := makeReadOnly(dir); err != nil {
+		return internal(err)
+	}
+	if err := os.Rename(dir, target); err != nil {
+		return internal(err)
+	}
+	e.Log.InfoContext(ctx, "terraform module initialised", "module", root, "template", hash)
+	return hash, nil
+}
+
+// initialise runs init and validate in dir.
+func (e *Engine) initialise(ctx context.Context, dir string) []*broker.Error {
+	internal := func(err error) []*broker.Error {
+		return []*broker.Error{broker.Wrap(broker.CodeInternal, err, "terraform can't be run")}
+	}
+	tf, err := tfexec.NewTerraform(dir, e.Binary.Path)
+	if err != nil {
+		return internal(err)
+	}
+	env := map[string]string{}
+	for _, entry := range e.environment() {
+		name, value, _ := strings.Cut(entry, "=")
+		env[name] = value
+	}
+	delete(env, "TF_IN_AUTOMATION") // the library's to set
+	if err := tf.SetEnv(env); err != nil {
+		return internal(err)
+	}
+	if err := tf.Init(ctx); err != nil {
+		return []*broker.Error{broker.Errorf(broker.CodeUnavailable, "terraform init: %s", initText(err)).
+			WithHint("run \"terraform init\" in the module's directory; if it needs the network, check that, or the mirror of the CLI configuration")}
+	}
+	validation, err := tf.Validate(ctx)
+	if err != nil {
+		return internal(err)
+	}
+	// Terraform reports them in no particular order.
+	slices.SortFunc(validation.Diagnostics, func(a, b tfjson.Diagnostic) int {
+		return cmp.Or(cmp.Compare(line(a), line(b)), cmp.Compare(diagnosticText(a), diagnosticText(b)))
+	})
+	var problems []*broker.Error
+	for _, d := range validation.Diagnostics {
+		text := diagnosticText(d)
+		if d.Severity == tfjson.DiagnosticSeverityError {
+			problems = append(problems, broker.Errorf(broker.CodeInvalid, "%s", text).
+				WithHint("\"terraform validate\" in the module's directory shows it too"))
+			continue
+		}
+		e.Log.WarnContext(ctx, "terraform module has a warning", "warning", text)
+	}
+	return problems
+}
+
+// initText gives what Terraform says, without what the library and warnings put
+// in front of it.
+func initText(err error) string {
+	text := err.Error()
+	if i := strings.Index(text, "\nError: "); i >= 0 {
+		text = text[i:]
+	}
+	return strings.TrimSpace(text)
+}
+
+func line(d tfjson.Diagnostic) int {
+	if d.Range == nil {
+		return 0
+	}
+	return d.Range.Start.Line
+}
+
+func diagnosticText(d tfjson.Diagnostic) string {
+	text := d.Summary
+	if d.Range != nil {
+		text = fmt.Sprintf("%s:%d: %s", d.Range.Filename, d.Range.Start.Line, text)
+	}
+	if detail := strings.TrimSpace(d.Detail); detail != "" {
+		text += ": " + detail
+	}
+	return text
+}
+
+func syntaxProblems(root string, diags hcl.Diagnostics) []*broker.Error {
+	var problems []*broker.Error
+	for _, d := range diags {
+		if d.Severity != hcl.DiagError {
+			continue
+		}
+		text := d.Summary
+		if d.Detail != "" {
+			text += ": " + d.Detail
+		}
+		if d.Subject != nil {
+			text = position(root, *d.Subject) + ": " + text
+		}
+		problems = append(problems, broker.Errorf(broker.CodeInvalid, "%s", text))
+	}
+	return problems
+}
+
+// canonicalVariables gives a pool's variables, and their one JSON form.
+func canonicalVariables(raw json.RawMessage) (map[string]any, json.RawMessage, error) {
+	variables := map[string]any{}
+	if len(raw) > 0 {
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.UseNumber()
+		if err := d.Decode(&variables); err != nil {
+			return nil, nil, err
+		}
+	}
+	canonical, err := json.Marshal(variables) // sorts the keys
+	return variables, canonical, err
+}
+
+func generation(template string, variables []byte) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s", generationVersion, template, variables))
+	return hex.EncodeToString(sum[:])[:generationDigits]
+}
+
+// skipped tells which entries are no part of a module: what Terraform, git and
+// the broker itself leave in its directory.
+func skipped(name string) bool {
+	return name == ".git" || name == ".terraform" || name == ownDir || strings.Contains(name, ".tfstate")
+}
+
+// errLeaves says that a symbolic link leads out of the module.
+type errLeaves struct{ name string }
+
+func (e errLeaves) Error() string { return "symbolic link " + e.name + " leads out of it" }
+
+func treeProblem(err error) *broker.Error {
+	if leaves := (errLeaves{}); errors.As(err, &leaves) {
+		return broker.Errorf(broker.CodeInvalid, "%s, or nowhere", leaves).
+			WithHint("a pool's module is copied as one tree: put a copy of the file in place of the link")
+	}
+	return broker.Wrap(broker.CodeInvalid, err, "it can't be read")
+}
+
+// walkTree calls fn for each directory, regular file and symbolic link that
+// belongs to the module in root, in lexical order. Links that lead out of the
+// tree are an error.
+func walkTree(root string, fn func(tree *os.Root, name string, info fs.FileInfo) error) error {
+	tree, err := os.OpenRoot(root)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tree.Close() }()
+	return fs.WalkDir(tree.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || name == "." {
+			return err
+		}
+		if skipped(path.Base(name)) {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if info.Mode()&fs.ModeSymlink != 0 {
+			if _, err := tree.Stat(name); err != nil {
+				return errLeaves{name}
+			}
+		} else if !info.IsDir() && !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is neither a file nor a directory", name)
+		}
+		return fn(tree, name, info)
+	})
+}
+
+// hashTree gives the hash of a module: of the paths, contents and executable
+// bits of its files.
+func hashTree(root string) (string, error) {
+	all := sha256.New()
+	err := walkTree(root, func(tree *os.Root, name string, info fs.FileInfo) error {
+		switch {
+		case info.IsDir():
+			return nil // as git sees it: a tree is its files
+		case info.Mode()&fs.ModeSymlink != 0:
+			target, err := tree.Readlink(name)
+			_, _ = fmt.Fprintf(all, "link %q %q\n", name, target) // hashes take all
+			return err
+		}
+		f, err := tree.Open(name)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }()
+		one := sha256.New()
+		if _, err := io.Copy(one, f); err != nil {
+			return err
+		}
+		_, _ = fmt.Fprintf(all, "file %q %t %x\n", name, info.Mode()&0o100 != 0, one.Sum(nil))
+		return nil
+	})
+	return hex.EncodeToString(all.Sum(nil))[:templateDigits], err
+}
+
+// copyTree copies a module, for its owner only.
+func copyTree(root, to string) error {
+	return walkTree(root, func(tree *os.Root, name string, info fs.FileInfo) error {
+		target := filepath.Join(to, filepath.FromSlash(name))
+		switch {
+		case info.IsDir():
+			return os.Mkdir(target, 0o700)
+		case info.Mode()&fs.ModeSymlink != 0:
+			link, err := tree.Readlink(name)
+			if err != nil {
+				return err
+			}
+			return os.Symlink(link, target)
+		}
+		from, err := tree.Open(name)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = from.Close() }()
+		file, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600|info.Mode()&0o100) //nolint:gosec // a name in the tree
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(file, from)
+		return errors.Join(err, file.Sync(), file.Close())
+	})
+}
+
+// makeReadOnly takes the right to write from the files of a kept module. All
+// nodes share it. Directories stay writable for their owner, so that they can be
+// removed.
+func makeReadOnly(dir string) error {
+	tree, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tree.Close() }()
+	return fs.WalkDir(tree.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return tree.Chmod(name, info.Mode().Perm()&0o500)
+	})
+}
