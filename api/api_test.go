@@ -1,0 +1,648 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	v1 "github.com/duffy-broker/duffy-broker/api/v1"
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fake is a domain that does what its switches say.
+type fake struct {
+	err        error          // of every call but Authenticate and AbandonedByClient
+	panics     bool           // Sessions panics
+	session    broker.Session // what there is
+	node       broker.Node
+	pool       broker.Pool
+	levels     broker.PoolLevels
+	tenants    map[int64]broker.Tenant
+	nodes      map[int64]broker.Node
+	waiting    chan struct{} // RequestSession closes it, and waits for the client to go
+	abandoned  chan int64
+	abandonErr error
+
+	actor   broker.Tenant // of the last call
+	request broker.SessionRequest
+	update  broker.SessionUpdate
+}
+
+const goodKey = "ae6c10d0-0b13-554c-b976-a05d8a18f0cc"
+
+func (f *fake) Authenticate(_ context.Context, name, key string) (broker.Tenant, error) {
+	switch {
+	case name == "broken":
+		return broker.Tenant{}, errors.New("disk on fire at /secret/path")
+	case key != goodKey:
+		return broker.Tenant{}, broker.Errorf(broker.CodeUnauthorized, "tenant name and API key don't fit")
+	case name == "retired":
+		return broker.Tenant{}, broker.Errorf(broker.CodeForbidden, "tenant 'retired' is retired")
+	}
+	return broker.Tenant{ID: 2, Name: name}, nil
+}
+
+func (f *fake) RequestSession(ctx context.Context, actor broker.Tenant, req broker.SessionRequest) (broker.Session, error) {
+	f.actor, f.request = actor, req
+	if f.waiting != nil {
+		close(f.waiting)
+		<-ctx.Done()
+	}
+	return f.session, f.err
+}
+
+func (f *fake) Session(_ context.Context, actor broker.Tenant, _ int64) (broker.Session, error) {
+	f.actor = actor
+	return f.session, f.err
+}
+
+func (f *fake) Sessions(_ context.Context, actor broker.Tenant) ([]broker.Session, error) {
+	f.actor = actor
+	if f.panics {
+		panic("secret in a panic")
+	}
+	return []broker.Session{f.session}, f.err
+}
+
+func (f *fake) UpdateSession(_ context.Context, actor broker.Tenant, _ int64, u broker.SessionUpdate) (broker.Session, error) {
+	f.actor, f.update = actor, u
+	return f.session, f.err
+}
+
+func (f *fake) AbandonedByClient(_ context.Context, id int64) error {
+	f.abandoned <- id
+	return f.abandonErr
+}
+
+func (f *fake) Pools(context.Context) ([]broker.Pool, error) { return []broker.Pool{f.pool}, f.err }
+
+func (f *fake) Pool(context.Context, string) (broker.Pool, broker.PoolLevels, error) {
+	return f.pool, f.levels, f.err
+}
+
+func (f *fake) Node(_ context.Context, actor broker.Tenant, _ int64) (broker.Node, error) {
+	f.actor = actor
+	return f.node, f.err
+}
+
+func (f *fake) Nodes(_ context.Context, actor broker.Tenant) ([]broker.Node, error) {
+	f.actor = actor
+	return []broker.Node{f.node}, f.err
+}
+
+func (f *fake) NodesByID(context.Context, ...int64) (map[int64]broker.Node, error) {
+	return f.nodes, nil
+}
+
+func (f *fake) TenantsByID(context.Context, ...int64) (map[int64]broker.Tenant, error) {
+	return f.tenants, nil
+}
+
+func newFake() *fake {
+	created := time.Date(2026, 11, 23, 17, 32, 29, 383593123, time.UTC)
+	quota, lifetime := 4, 90*time.Minute+500*time.Millisecond
+	outputs := broker.Outputs{
+		Address: "127.10.0.2", Hostname: "node-00000000000000aa", SSHUser: "root", SSHPort: 2222,
+		HostKeys: []string{"ssh-ed25519 AAAAhost"}, Data: json.RawMessage(`{"serial": 1, "text": "<&>"}`),
+	}
+	spec := broker.NodesSpec{Pool: "small", Quantity: 2}
+	return &fake{
+		session: broker.Session{
+			ID: 7, TenantID: 2, State: broker.SessionActive, Specs: []broker.NodesSpec{spec},
+			CreatedAt: created, ExpiresAt: created.Truncate(time.Second).Add(6 * time.Hour),
+			Nodes: []broker.LentNode{
+				{ID: 1, Pool: "small", Spec: spec, Outputs: outputs},
+				{ID: 2, Pool: "small", Spec: spec, Outputs: broker.Outputs{Address: "127.10.0.3", Hostname: "node-00000000000000ab"}},
+			},
+		},
+		node: broker.Node{
+			ID: 1, Pool: "small", State: broker.NodeDeployed, CreatedAt: created, SessionID: 7, Outputs: outputs,
+			Failure: "secret of operators",
+		},
+		pool:    broker.Pool{Name: "small", FillLevel: 5, Description: "not for Duffy's client", Module: "/secret/path"},
+		levels:  broker.PoolLevels{Provisioning: 1, Ready: 2, Contextualizing: 3, Deployed: 4, Deprovisioning: 5},
+		tenants: map[int64]broker.Tenant{2: {ID: 2, Name: "demo", SSHKey: "ssh-ed25519 AAAAtenant", KeyHash: []byte("secret"), CreatedAt: created, NodeQuota: &quota, SessionLifetime: &lifetime}},
+		// Node 2 is gone from the store.
+		nodes:     map[int64]broker.Node{1: {ID: 1, SessionID: 7, State: broker.NodeDeployed}},
+		abandoned: make(chan int64, 1),
+	}
+}
+
+// start serves the API and gives its URL.
+func start(t *testing.T, cfg Config) string {
+	t.Helper()
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	srv := httptest.NewUnstartedServer(nil)
+	srv.Config = NewServer(New(cfg))
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+type answerSeen struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func send(t *testing.T, method, url, body string, change func(*http.Request)) answerSeen {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(req)
+	}
+	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
+	resp, err := transport.RoundTrip(req) // follows no redirect
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answerSeen{resp.StatusCode, resp.Header, string(b)}
+}
+
+func asDemo(req *http.Request) { req.SetBasicAuth("demo", goodKey) }
+
+func wireError(t *testing.T, a answerSeen) v1.Error {
+	t.Helper()
+	var e v1.Error
+	if err := json.Unmarshal([]byte(a.body), &e); err != nil {
+		t.Fatalf("%q is no error: %v", a.body, err)
+	}
+	if got := a.header.Get("Content-Type"); got != "application/json" {
+		t.Errorf("content type %q", got)
+	}
+	return e
+}
+
+func TestAnswers(t *testing.T) {
+	tests := map[string]struct{ method, path, body string }{
+		"session-create": {http.MethodPost, "/api/v1/sessions", `{"nodes_specs": [{"pool": "small", "quantity": 2}]}`},
+		"session-show":   {http.MethodGet, "/api/v1/sessions/7", ""},
+		"session-update": {http.MethodPut, "/api/v1/sessions/7", `{"active": false}`},
+		"sessions":       {http.MethodGet, "/api/v1/sessions", ""},
+		"pool":           {http.MethodGet, "/api/v1/pools/small", ""},
+		"pools":          {http.MethodGet, "/api/v1/pools", ""},
+		"node":           {http.MethodGet, "/api/v1/nodes/1", ""},
+		"nodes":          {http.MethodGet, "/api/v1/nodes", ""},
+		"health":         {http.MethodGet, "/health", ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			url := start(t, Config{Broker: newFake(), Version: "1.2.3"})
+			a := send(t, test.method, url+test.path, test.body, asDemo)
+			got := fmt.Sprintf("%d\n%s\n", a.status, a.body)
+			golden := filepath.Join("testdata", "answers", name+".golden")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("differs from %s (-want +got):\n%s", golden, diff)
+			}
+			if strings.Contains(a.body, "secret") {
+				t.Errorf("a secret is out: %s", a.body)
+			}
+		})
+	}
+}
+
+func TestAuthentication(t *testing.T) {
+	header := func(value string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("Authorization", value) }
+	}
+	basic := func(name, key string) func(*http.Request) {
+		return func(r *http.Request) { r.SetBasicAuth(name, key) }
+	}
+	const lower = "basic ZGVtbzphZTZjMTBkMC0wYjEzLTU1NGMtYjk3Ni1hMDVkOGExOGYwY2M="
+	tests := map[string]struct {
+		change    func(*http.Request)
+		status    int
+		detail    string
+		challenge bool
+	}{
+		"nothing":           {nil, 401, "Not authenticated", true},
+		"other scheme":      {header("Bearer abc"), 401, "Not authenticated", true},
+		"no parameter":      {header("Basic"), 401, "Invalid authentication credentials", true},
+		"bad base64":        {header("Basic !!!"), 401, "Invalid authentication credentials", true},
+		"no colon":          {header("Basic ZGVtbw=="), 401, "Invalid authentication credentials", true},
+		"not ASCII":         {basic("dém", goodKey), 401, "Invalid authentication credentials", true},
+		"wrong key":         {basic("demo", "x"), 401, "Unauthorized", false},
+		"upper case":        {basic("demo", strings.ToUpper(goodKey)), 401, "Unauthorized", false},
+		"retired":           {basic("retired", goodKey), 403, "Forbidden", false},
+		"retired wrong key": {basic("retired", "x"), 401, "Unauthorized", false},
+		"store broken":      {basic("broken", goodKey), 500, "internal error", false},
+		"right":             {asDemo, 200, "", false},
+		"scheme in lower":   {header(lower), 200, "", false},
+	}
+	url := start(t, Config{Broker: newFake()})
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			for _, path := range []string{"/api/v1/sessions", "/api/v1/sessions/7", "/api/v1/pools"} {
+				a := send(t, http.MethodGet, url+path, "", test.change)
+				if a.status != test.status {
+					t.Fatalf("%s: status %d, want %d: %s", path, a.status, test.status, a.body)
+				}
+				if test.status != 200 {
+					if got := wireError(t, a).Detail; got != test.detail {
+						t.Errorf("%s: detail %q, want %q", path, got, test.detail)
+					}
+				}
+				want := ""
+				if test.challenge {
+					want = `Basic realm="duffy"`
+				}
+				if got := a.header.Get("WWW-Authenticate"); got != want {
+					t.Errorf("%s: WWW-Authenticate %q, want %q", path, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestRoutes_needAuthentication(t *testing.T) {
+	h := New(Config{Broker: newFake(), Log: slog.New(slog.DiscardHandler)})
+	routes := h.(*gin.Engine).Routes()
+	if len(routes) < 16 {
+		t.Fatalf("only %d routes", len(routes))
+	}
+	for _, route := range routes {
+		path := strings.NewReplacer(":id", "7", ":name", "small").Replace(route.Path)
+		rec := httptest.NewRecorder()
+		// A body that is not even JSON: authentication comes first.
+		h.ServeHTTP(rec, httptest.NewRequest(route.Method, path, strings.NewReader("{")))
+		want := http.StatusUnauthorized
+		if route.Path == "/health" {
+			want = http.StatusOK
+		}
+		if rec.Code != want {
+			t.Errorf("%s %s without credentials: %d, want %d", route.Method, route.Path, rec.Code, want)
+		}
+	}
+}
+
+func TestAnonymousRead(t *testing.T) {
+	f := newFake()
+	url := start(t, Config{Broker: f, AnonymousRead: true})
+	wrong := func(r *http.Request) { r.SetBasicAuth("demo", "x") }
+	bearer := func(r *http.Request) { r.Header.Set("Authorization", "Bearer x") }
+	tests := []struct {
+		method, path string
+		change       func(*http.Request)
+		status       int
+		actor        broker.Tenant
+	}{
+		{"GET", "/api/v1/sessions", nil, 200, everybody()},
+		{"GET", "/api/v1/sessions", bearer, 200, everybody()},
+		{"GET", "/api/v1/nodes", nil, 200, everybody()},
+		{"GET", "/api/v1/sessions", wrong, 401, broker.Tenant{}},
+		{"GET", "/api/v1/sessions", asDemo, 200, broker.Tenant{ID: 2, Name: "demo"}},
+		{"GET", "/api/v1/pools", wrong, 200, broker.Tenant{}},
+		{"GET", "/api/v1/pools/small", nil, 200, broker.Tenant{}},
+		{"GET", "/api/v1/sessions/7", nil, 401, broker.Tenant{}},
+		{"GET", "/api/v1/nodes/7", nil, 401, broker.Tenant{}},
+		{"PUT", "/api/v1/sessions/7", nil, 401, broker.Tenant{}},
+		{"POST", "/api/v1/sessions", nil, 401, broker.Tenant{}},
+	}
+	for _, test := range tests {
+		f.actor = broker.Tenant{}
+		a := send(t, test.method, url+test.path, "", test.change)
+		if a.status != test.status {
+			t.Errorf("%s %s: status %d, want %d", test.method, test.path, a.status, test.status)
+		}
+		if diff := cmp.Diff(test.actor, f.actor); diff != "" {
+			t.Errorf("%s %s: actor (-want +got):\n%s", test.method, test.path, diff)
+		}
+	}
+}
+
+func TestErrors(t *testing.T) {
+	tests := map[string]struct {
+		err    error
+		status int
+		want   v1.Error
+	}{
+		"invalid":      {broker.Errorf(broker.CodeInvalid, "bad"), 422, v1.Error{Detail: "bad", Code: "invalid"}},
+		"not found":    {broker.Errorf(broker.CodeNotFound, "there is no session 7"), 404, v1.Error{Detail: "Not Found", Code: "not_found", Hint: "there is no session 7"}},
+		"conflict":     {broker.Errorf(broker.CodeConflict, "tenant 'x' exists already"), 409, v1.Error{Detail: "tenant 'x' exists already", Code: "conflict"}},
+		"transition":   {&broker.TransitionError{Object: "node 1"}, 409, v1.Error{Detail: "the object has changed meanwhile; try again", Code: "conflict"}},
+		"forbidden":    {broker.Errorf(broker.CodeForbidden, "not yours: 100%%s"), 403, v1.Error{Detail: "Forbidden", Code: "forbidden", Hint: "not yours: 100%s"}},
+		"unauthorized": {broker.Errorf(broker.CodeUnauthorized, "who?"), 401, v1.Error{Detail: "Unauthorized", Code: "unauthorized", Hint: "who?"}},
+		"quota":        {broker.Errorf(broker.CodeQuota, "quota exceeded"), 403, v1.Error{Detail: "quota exceeded", Code: "quota"}},
+		"capacity":     {broker.Errorf(broker.CodeCapacity, "too few").WithHint("wait"), 422, v1.Error{Detail: "too few", Code: "capacity", Hint: "wait"}},
+		"unavailable":  {broker.Errorf(broker.CodeUnavailable, "later"), 503, v1.Error{Detail: "later", Code: "unavailable"}},
+		"internal":     {broker.Errorf(broker.CodeInternal, "secret"), 500, v1.Error{Detail: "internal error", Code: "internal"}},
+		"unknown":      {errors.New("secret"), 500, v1.Error{Detail: "internal error", Code: "internal"}},
+		"cause":        {broker.Wrap(broker.CodeUnavailable, errors.New("secret"), "later"), 503, v1.Error{Detail: "later", Code: "unavailable"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := newFake()
+			f.err = test.err
+			url := start(t, Config{Broker: f})
+			a := send(t, http.MethodPut, url+"/api/v1/sessions/7", "{}", asDemo)
+			if a.status != test.status {
+				t.Errorf("status %d, want %d", a.status, test.status)
+			}
+			if diff := cmp.Diff(test.want, wireError(t, a)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if got, want := a.header.Get("Retry-After") != "", test.status == 503; got != want {
+				t.Errorf("Retry-After is there: %t, want %t", got, want)
+			}
+			if a.header.Get("X-Request-Id") == "" {
+				t.Error("no X-Request-Id")
+			}
+		})
+	}
+	t.Run("forbidden request keeps its words", func(t *testing.T) {
+		f := newFake()
+		f.err = broker.Errorf(broker.CodeForbidden, "can't create session for other tenant")
+		url := start(t, Config{Broker: f})
+		a := send(t, http.MethodPost, url+"/api/v1/sessions", `{"nodes_specs": []}`, asDemo)
+		if got := wireError(t, a); a.status != 403 || got.Detail != "can't create session for other tenant" {
+			t.Errorf("%d %+v", a.status, got)
+		}
+	})
+}
+
+func TestHTTP(t *testing.T) {
+	url := start(t, Config{Broker: newFake()})
+
+	t.Run("HEAD works like GET", func(t *testing.T) {
+		for _, path := range []string{"/api/v1/sessions", "/api/v1/sessions/7", "/api/v1/pools", "/api/v1/pools/small", "/api/v1/nodes", "/api/v1/nodes/1", "/health"} {
+			get, head := send(t, http.MethodGet, url+path, "", asDemo), send(t, http.MethodHead, url+path, "", asDemo)
+			if head.status != http.StatusOK || head.body != "" {
+				t.Errorf("%s: %d %q", path, head.status, head.body)
+			}
+			if got, want := head.header.Get("Content-Length"), fmt.Sprint(len(get.body)); got != want {
+				t.Errorf("%s: length %s, want %s", path, got, want)
+			}
+		}
+	})
+
+	t.Run("405 says what is allowed", func(t *testing.T) {
+		for path, allow := range map[string]string{
+			"/api/v1/sessions": "GET, HEAD, POST", "/api/v1/sessions/7": "GET, HEAD, PUT", "/api/v1/pools": "GET, HEAD", "/health": "GET, HEAD",
+		} {
+			a := send(t, http.MethodDelete, url+path, "", asDemo)
+			if got := wireError(t, a); a.status != 405 || got.Detail != "Method Not Allowed" {
+				t.Errorf("%s: %d %+v", path, a.status, got)
+			}
+			if got := sortedWords(a.header.Get("Allow")); got != allow {
+				t.Errorf("%s: Allow %q, want %q", path, got, allow)
+			}
+		}
+	})
+
+	t.Run("trailing slash", func(t *testing.T) {
+		for path, want := range map[string]string{
+			"/api/v1/sessions/": "/api/v1/sessions", "/api/v1/pools//?a=b": "/api/v1/pools?a=b", "/api/v1/pools/small/": "/api/v1/pools/small", "/health/": "/health",
+		} {
+			a := send(t, http.MethodGet, url+path, "", asDemo)
+			if a.status != http.StatusTemporaryRedirect || a.header.Get("Location") != url+want || a.body != "" {
+				t.Errorf("%s: %d to %q", path, a.status, a.header.Get("Location"))
+			}
+		}
+		a := send(t, http.MethodPost, url+"/api/v1/sessions/", "{}", func(r *http.Request) { r.Header.Set("X-Forwarded-Proto", "https") })
+		if got, want := a.header.Get("Location"), "https"+strings.TrimPrefix(url, "http")+"/api/v1/sessions"; got != want {
+			t.Errorf("behind TLS: %q, want %q", got, want)
+		}
+	})
+
+	t.Run("404", func(t *testing.T) {
+		for _, path := range []string{"/", "/nothing", "/nothing/", "/api/v1", "/api/v1/sessions/7/more", "//evil.example.net/", "/api/v1//sessions"} {
+			a := send(t, http.MethodGet, url+path, "", asDemo)
+			if got := wireError(t, a); a.status != 404 || got.Detail != "Not Found" {
+				t.Errorf("%s: %d %+v", path, a.status, got)
+			}
+		}
+	})
+
+	t.Run("X-Request-Id", func(t *testing.T) {
+		for sent, kept := range map[string]bool{
+			"": false, "abc-123": true, "018f3f5e-1b1c-7000-8000-000000000000": true, "a b": false, "<script>": false, strings.Repeat("a", 129): false, strings.Repeat("a", 128): true,
+		} {
+			a := send(t, http.MethodGet, url+"/health", "", func(r *http.Request) { r.Header.Set("X-Request-Id", sent) })
+			got := a.header.Get("X-Request-Id")
+			if kept && got != sent || !kept && len(got) != 36 {
+				t.Errorf("sent %q, got %q", sent, got)
+			}
+		}
+		for _, path := range []string{"/nothing", "/health/"} {
+			if a := send(t, http.MethodGet, url+path, "", nil); a.header.Get("X-Request-Id") == "" {
+				t.Errorf("%s: none", path)
+			}
+		}
+	})
+
+	t.Run("body limit", func(t *testing.T) {
+		large := `{"x": "` + strings.Repeat("a", maxBodyBytes) + `"}`
+		a := send(t, http.MethodPost, url+"/api/v1/sessions", large, asDemo)
+		if got := wireError(t, a); a.status != http.StatusRequestEntityTooLarge || got.Code != "invalid" {
+			t.Errorf("%d %+v", a.status, got)
+		}
+		if a := send(t, http.MethodPost, url+"/api/v1/sessions", large, nil); a.status != http.StatusUnauthorized {
+			t.Errorf("of a stranger: %d, want 401", a.status)
+		}
+	})
+}
+
+func sortedWords(list string) string {
+	words := strings.Split(list, ", ")
+	for i := range words {
+		for j := i + 1; j < len(words); j++ {
+			if words[j] < words[i] {
+				words[i], words[j] = words[j], words[i]
+			}
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+func TestPanic(t *testing.T) {
+	f := newFake()
+	f.panics = true
+	var log bytes.Buffer
+	h := New(Config{Broker: f, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	req := httptest.NewRequest(http.MethodGet, "/api/v1/sessions", nil)
+	asDemo(req)
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, req)
+	a := answerSeen{rec.Code, rec.Header(), rec.Body.String()}
+	if diff := cmp.Diff(v1.Error{Detail: "internal error", Code: "internal"}, wireError(t, a)); diff != "" || a.status != 500 {
+		t.Errorf("status %d (-want +got):\n%s", a.status, diff)
+	}
+	for _, want := range []string{"handler panicked", "secret in a panic", "api_test.go", "status=500"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, log.String())
+		}
+	}
+}
+
+func TestAccessLog(t *testing.T) {
+	var log bytes.Buffer
+	f := newFake()
+	h := New(Config{Broker: f, Log: slog.New(slog.NewJSONHandler(&log, nil))})
+	serve := func(change func(*http.Request)) map[string]any {
+		log.Reset()
+		req := httptest.NewRequest(http.MethodGet, "/api/v1/sessions/7?key=secret", nil)
+		req.Header.Set("X-Request-Id", "id-1")
+		change(req)
+		h.ServeHTTP(httptest.NewRecorder(), req)
+		if strings.Contains(log.String(), "secret") || strings.Contains(log.String(), goodKey) {
+			t.Errorf("a secret in the log: %s", log.String())
+		}
+		if n := strings.Count(log.String(), "\n"); n != 1 {
+			t.Errorf("%d lines, want 1:\n%s", n, log.String())
+		}
+		var line map[string]any
+		if err := json.Unmarshal(log.Bytes(), &line); err != nil {
+			t.Fatal(err)
+		}
+		delete(line, "time")
+		delete(line, "duration")
+		return line
+	}
+	want := map[string]any{
+		"level": "INFO", "msg": "request", "method": "GET", "path": "/api/v1/sessions/7", "status": 200.0, "tenant": "demo", "request_id": "id-1",
+	}
+	if diff := cmp.Diff(want, serve(asDemo)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	want["status"], want["tenant"] = 401.0, ""
+	if diff := cmp.Diff(want, serve(func(r *http.Request) { r.SetBasicAuth("secret", "secret") })); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	f.err = errors.New("disk full")
+	want["status"], want["tenant"], want["level"], want["error"] = 500.0, "demo", "ERROR", "disk full"
+	if diff := cmp.Diff(want, serve(asDemo)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	want["level"] = "INFO" // the client had gone
+	if diff := cmp.Diff(want, serve(func(r *http.Request) { asDemo(r); *r = *r.WithContext(ctx) })); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+const sessionBody = `{"nodes_specs": [{"pool": "small", "quantity": 2}]}`
+
+func TestClientGone_beforeAnswer(t *testing.T) {
+	f := newFake()
+	f.waiting = make(chan struct{})
+	url := start(t, Config{Broker: f})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-f.waiting
+		cancel()
+	}()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/api/v1/sessions", strings.NewReader(sessionBody))
+	if err != nil {
+		t.Fatal(err)
+	}
+	asDemo(req)
+	if resp, err := new(http.Transport).RoundTrip(req); err == nil {
+		_ = resp.Body.Close()
+		t.Fatalf("got an answer: %d", resp.StatusCode)
+	}
+	if id := <-f.abandoned; id != 7 {
+		t.Errorf("session %d abandoned, want 7", id)
+	}
+}
+
+// brokenWriter is a connection that breaks while the answer is written.
+type brokenWriter struct {
+	*httptest.ResponseRecorder
+	write, flush error
+}
+
+func (w brokenWriter) Write(b []byte) (int, error) {
+	if w.write != nil {
+		return 0, w.write
+	}
+	return w.ResponseRecorder.Write(b)
+}
+
+func (w brokenWriter) FlushError() error { return w.flush }
+
+func TestClientGone_withinAnswer(t *testing.T) {
+	broken := errors.New("broken pipe")
+	tests := map[string]struct {
+		write, flush, abandonErr error
+		abandoned                bool
+	}{
+		"write fails":                 {write: broken, abandoned: true},
+		"flush fails":                 {flush: broken, abandoned: true},
+		"can't be retired either":     {flush: broken, abandonErr: broken, abandoned: true},
+		"everything in order: no one": {},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := newFake()
+			f.abandonErr = test.abandonErr
+			h := New(Config{Broker: f, Log: slog.New(slog.DiscardHandler)})
+			req := httptest.NewRequest(http.MethodPost, "/api/v1/sessions", strings.NewReader(sessionBody))
+			asDemo(req)
+			h.ServeHTTP(brokenWriter{httptest.NewRecorder(), test.write, test.flush}, req)
+			close(f.abandoned)
+			id, abandoned := <-f.abandoned
+			if abandoned != test.abandoned || abandoned && id != 7 {
+				t.Errorf("abandoned session %d: %t, want %t", id, abandoned, test.abandoned)
+			}
+		})
+	}
+}
+
+func TestProvision(t *testing.T) {
+	tests := map[string]string{
+		``:                                `{"hostname":"n"}`,
+		`null`:                            `{"hostname":"n"}`,
+		`{"a": 1}`:                        `{"a":1,"hostname":"n"}`,
+		`{"hostname": "own", "x": [1.0]}`: `{"hostname":"own","x":[1.0]}`,
+		`[1]`:                             `{"data":[1],"hostname":"n"}`,
+		`"text"`:                          `{"data":"text","hostname":"n"}`,
+		`broken`:                          `{"hostname":"n"}`,
+	}
+	for data, want := range tests {
+		got := provision(broker.Outputs{Hostname: "n", Data: json.RawMessage(data)})
+		if string(got) != want {
+			t.Errorf("provision(%s) = %s, want %s", data, got, want)
+		}
+	}
+}

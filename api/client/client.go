@@ -1,0 +1,219 @@
+// Package client talks to version 1 of the API, of this broker or of Duffy v3.
+//
+// Its errors are [broker.Error]s with the code, message and hint that the server
+// gave, or with [broker.CodeUnavailable] when no sensible answer came.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	v1 "github.com/duffy-broker/duffy-broker/api/v1"
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+// maxAnswerBytes bounds what is read of an answer: thousands of nodes fit.
+const maxAnswerBytes = 64 << 20
+
+const apiPath = "/api/v1"
+
+// Config says which broker to talk to, and as whom.
+type Config struct {
+	// URL is where the broker is, with or without /api/v1: Duffy's client wants
+	// it, people forget it.
+	URL    string
+	Tenant string // with Key: sent by Basic authentication; "" sends nothing
+	Key    string
+	// HTTPClient makes the requests; nil means one without a time limit, since a
+	// request for a session may take a while. Bound calls by their contexts.
+	HTTPClient *http.Client
+}
+
+// Client makes requests to one broker as one tenant. It may be used at once.
+type Client struct {
+	cfg  Config
+	base *url.URL
+}
+
+// Answer is an answer of the server, read and as it came.
+type Answer[T any] struct {
+	Value T
+	Raw   json.RawMessage
+}
+
+// New makes a client. A URL that is none is [broker.CodeInvalid].
+func New(cfg Config) (*Client, error) {
+	base, err := url.Parse(strings.TrimSpace(cfg.URL))
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
+		return nil, broker.Errorf(broker.CodeInvalid, "the broker's URL is not one").
+			WithHint("it looks like http://127.0.0.1:8080/api/v1")
+	}
+	base.Path = strings.TrimSuffix(strings.TrimRight(base.Path, "/"), apiPath) + apiPath
+	base.RawPath, base.RawQuery, base.Fragment = "", "", ""
+	if cfg.HTTPClient == nil {
+		cfg.HTTPClient = &http.Client{}
+	}
+	return &Client{cfg: cfg, base: base}, nil
+}
+
+// Sessions lists the active sessions that the tenant may see.
+func (c *Client) Sessions(ctx context.Context) (Answer[v1.SessionsAnswer], error) {
+	return call[v1.SessionsAnswer](ctx, c, http.MethodGet, nil, "sessions")
+}
+
+// Session shows one session.
+func (c *Client) Session(ctx context.Context, id int64) (Answer[v1.SessionAnswer], error) {
+	return call[v1.SessionAnswer](ctx, c, http.MethodGet, nil, "sessions", strconv.FormatInt(id, 10))
+}
+
+// RequestSession asks for nodes. It returns when they are ready to be used. It is
+// never repeated by itself: each success is another session.
+func (c *Client) RequestSession(ctx context.Context, req v1.SessionCreate) (Answer[v1.SessionAnswer], error) {
+	return call[v1.SessionAnswer](ctx, c, http.MethodPost, req, "sessions")
+}
+
+// UpdateSession changes when a session ends.
+func (c *Client) UpdateSession(ctx context.Context, id int64, u v1.SessionUpdate) (Answer[v1.SessionAnswer], error) {
+	return call[v1.SessionAnswer](ctx, c, http.MethodPut, u, "sessions", strconv.FormatInt(id, 10))
+}
+
+// RetireSession gives the nodes of a session back.
+func (c *Client) RetireSession(ctx context.Context, id int64) (Answer[v1.SessionAnswer], error) {
+	return c.UpdateSession(ctx, id, v1.SessionUpdate{Active: new(bool)})
+}
+
+// Pools lists the pools, without their levels.
+func (c *Client) Pools(ctx context.Context) (Answer[v1.PoolsAnswer], error) {
+	return call[v1.PoolsAnswer](ctx, c, http.MethodGet, nil, "pools")
+}
+
+// Pool shows one pool and its levels.
+func (c *Client) Pool(ctx context.Context, name string) (Answer[v1.PoolAnswer], error) {
+	return call[v1.PoolAnswer](ctx, c, http.MethodGet, nil, "pools", name)
+}
+
+// Nodes lists the live nodes that the tenant may see.
+func (c *Client) Nodes(ctx context.Context) (Answer[v1.NodesAnswer], error) {
+	return call[v1.NodesAnswer](ctx, c, http.MethodGet, nil, "nodes")
+}
+
+// Node shows one node.
+func (c *Client) Node(ctx context.Context, id int64) (Answer[v1.NodeAnswer], error) {
+	return call[v1.NodeAnswer](ctx, c, http.MethodGet, nil, "nodes", strconv.FormatInt(id, 10))
+}
+
+func call[T any](ctx context.Context, c *Client, method string, body any, path ...string) (Answer[T], error) {
+	var a Answer[T]
+	raw, err := c.do(ctx, method, body, path...)
+	if err != nil {
+		return a, err
+	}
+	a.Raw = raw
+	if err := json.Unmarshal(raw, &a.Value); err != nil {
+		return a, broker.Wrap(broker.CodeUnavailable, err, "the answer of %s can't be understood", c.base.Redacted()).
+			WithHint("is the URL that of a broker?")
+	}
+	return a, nil
+}
+
+// do makes one request and gives the body of a success.
+func (c *Client) do(ctx context.Context, method string, body any, path ...string) (json.RawMessage, error) {
+	for i := range path {
+		path[i] = url.PathEscape(path[i])
+	}
+	var reader io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("encode the request: %w", err)
+		}
+		reader = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base.JoinPath(path...).String(), reader)
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", err)
+	}
+	req.Header.Set("Accept", "application/json")
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.cfg.Tenant != "" {
+		req.SetBasicAuth(c.cfg.Tenant, c.cfg.Key)
+	}
+	resp, err := c.cfg.HTTPClient.Do(req)
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return nil, c.refusal(resp, answer)
+	}
+	return answer, nil
+}
+
+func (c *Client) unreachable(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return broker.Wrap(broker.CodeUnavailable, cause, "the request to %s was given up", c.base.Redacted())
+	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err // its text has the URL once more
+	}
+	return broker.Errorf(broker.CodeUnavailable, "can't reach the broker at %s: %v", c.base.Redacted(), err).
+		WithHint("is `duffy-broker serve` running there?")
+}
+
+// refusal turns an answer that is no success into the error that it means.
+func (c *Client) refusal(resp *http.Response, body []byte) error {
+	var wire struct {
+		Detail json.RawMessage `json:"detail"`
+		Code   broker.Code     `json:"code"`
+		Hint   string          `json:"hint"`
+	}
+	if err := json.Unmarshal(body, &wire); err != nil || wire.Detail == nil {
+		return broker.Errorf(broker.CodeUnavailable, "%s answers %s, which is not how a broker answers", c.base.Redacted(), resp.Status).
+			WithHint("is the URL that of a broker, and does a proxy stand between?")
+	}
+	detail := string(wire.Detail) // Duffy sends a list of mistakes here
+	var text string
+	if json.Unmarshal(wire.Detail, &text) == nil {
+		detail = text
+	}
+	code := wire.Code
+	if code == "" {
+		code = codeOf(resp.StatusCode)
+	}
+	e := broker.Errorf(code, "%s", detail).WithHint("%s", wire.Hint)
+	if id := resp.Header.Get("X-Request-Id"); id != "" && resp.StatusCode >= http.StatusInternalServerError && e.Hint == "" {
+		return e.WithHint("the broker's log says more under request_id %s", id)
+	}
+	return e
+}
+
+// codeOf guesses the code of a server that sends none, as Duffy does.
+func codeOf(status int) broker.Code {
+	switch status {
+	case http.StatusUnauthorized:
+		return broker.CodeUnauthorized
+	case http.StatusForbidden:
+		return broker.CodeForbidden
+	case http.StatusNotFound:
+		return broker.CodeNotFound
+	case http.StatusConflict:
+		return broker.CodeConflict
+	}
+	if status >= http.StatusInternalServerError {
+		return broker.CodeUnavailable
+	}
+	return broker.CodeInvalid
+}

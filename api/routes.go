@@ -1,0 +1,88 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+)
+
+// routes holds every route, one a line, with who may use it.
+func (s *server) routes() {
+	v1 := s.engine.Group("/api/v1")
+
+	v1.POST("/sessions", s.tenant(s.createSession))
+	get(v1, "/sessions", s.reader(s.listSessions))
+	get(v1, "/sessions/:id", s.tenant(s.showSession))
+	v1.PUT("/sessions/:id", s.tenant(s.updateSession))
+
+	get(v1, "/pools", s.public(s.listPools))
+	get(v1, "/pools/:name", s.public(s.showPool))
+
+	get(v1, "/nodes", s.reader(s.listNodes))
+	get(v1, "/nodes/:id", s.tenant(s.showNode))
+
+	get(s.engine, "/health", s.handle(s.health))
+}
+
+// get adds a route for GET, and for HEAD, whose answer net/http cuts off after
+// the header.
+func get(r gin.IRoutes, path string, h gin.HandlerFunc) {
+	r.GET(path, h)
+	r.HEAD(path, h)
+}
+
+// notFound answers what no route fits. A path that would fit without its
+// trailing slash is sent there, as Duffy does.
+func (s *server) notFound(c *gin.Context) error {
+	path := c.Request.URL.Path
+	if trimmed := strings.TrimRight(path, "/"); trimmed != path && s.hasRoute(trimmed) {
+		u := *c.Request.URL
+		u.Path, u.RawPath = trimmed, ""
+		u.Scheme, u.Host = scheme(c.Request), c.Request.Host
+		if u.Host == "" {
+			u.Scheme = ""
+		}
+		c.Header("Location", u.String())
+		c.Status(http.StatusTemporaryRedirect)
+		c.Writer.WriteHeaderNow()
+		return nil
+	}
+	return errNoRoute()
+}
+
+// scheme gives the scheme that the client used. Believing the header is safe
+// here: it decides only where its own sender is sent.
+func scheme(r *http.Request) string {
+	if r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" {
+		return "https"
+	}
+	return "http"
+}
+
+func (s *server) hasRoute(path string) bool {
+	parts := strings.Split(path, "/")
+	for _, route := range s.engine.Routes() {
+		if matches(strings.Split(route.Path, "/"), parts) {
+			return true
+		}
+	}
+	return false
+}
+
+func matches(pattern, parts []string) bool {
+	if len(pattern) != len(parts) {
+		return false
+	}
+	for i, p := range pattern {
+		if strings.HasPrefix(p, ":") && parts[i] != "" {
+			continue
+		}
+		if p != parts[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func methodNotAllowed(*gin.Context) error { return errMethod() }

@@ -1,0 +1,94 @@
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+// Limits of what a client may send and of how long it may take. They bound what
+// a broken or hostile client costs; real requests are a few hundred bytes.
+const (
+	maxBodyBytes      = 64 << 10
+	maxHeaderBytes    = 64 << 10
+	bodyReadTimeout   = 10 * time.Second
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 2 * time.Minute
+	// writeTimeout counts from the request's header to the end of its answer. A
+	// session may have to replace many nodes, and streams of events stay open.
+	writeTimeout = 30 * time.Minute
+)
+
+// useCases is what the API needs of the domain. [broker.Broker] has it.
+type useCases interface {
+	Authenticate(ctx context.Context, name, key string) (broker.Tenant, error)
+
+	RequestSession(ctx context.Context, actor broker.Tenant, req broker.SessionRequest) (broker.Session, error)
+	Session(ctx context.Context, actor broker.Tenant, id int64) (broker.Session, error)
+	Sessions(ctx context.Context, actor broker.Tenant) ([]broker.Session, error)
+	UpdateSession(ctx context.Context, actor broker.Tenant, id int64, u broker.SessionUpdate) (broker.Session, error)
+	AbandonedByClient(ctx context.Context, id int64) error
+
+	Pools(ctx context.Context) ([]broker.Pool, error)
+	Pool(ctx context.Context, name string) (broker.Pool, broker.PoolLevels, error)
+
+	Node(ctx context.Context, actor broker.Tenant, id int64) (broker.Node, error)
+	Nodes(ctx context.Context, actor broker.Tenant) ([]broker.Node, error)
+
+	NodesByID(ctx context.Context, ids ...int64) (map[int64]broker.Node, error)
+	TenantsByID(ctx context.Context, ids ...int64) (map[int64]broker.Tenant, error)
+}
+
+// Config is what the API is made of.
+type Config struct {
+	Broker  useCases     // required; usually a *broker.Broker
+	Log     *slog.Logger // required; gets one line a request
+	Version string       // shown by /health
+	// AnonymousRead lets callers without credentials list sessions, nodes and
+	// pools, all of them, as Duffy does.
+	AnonymousRead bool
+}
+
+type server struct {
+	cfg    Config
+	engine *gin.Engine
+}
+
+// New gives the handler of the whole API. It may be served at once by several
+// servers.
+func New(cfg Config) http.Handler {
+	// Gin knows its mode only as a global; in any other it prints to stdout.
+	gin.SetMode(gin.ReleaseMode)
+	engine := gin.New()
+	engine.HandleMethodNotAllowed = true
+	engine.RedirectTrailingSlash = false // Gin's redirect is 301; see notFound
+	if err := engine.SetTrustedProxies(nil); err != nil {
+		panic(err) // can't be: nothing to parse
+	}
+	s := &server{cfg: cfg, engine: engine}
+	engine.Use(requestID, s.accessLog, s.recovery)
+	engine.NoRoute(s.handle(s.notFound))
+	engine.NoMethod(s.handle(methodNotAllowed))
+	s.routes()
+	return engine
+}
+
+// NewServer gives a server for handler with our limits. Its address is left to
+// the caller.
+//
+// It has no ReadTimeout on purpose: that one would also end the context of a
+// request that is served longer. Bodies have a time limit of their own.
+func NewServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+	}
+}

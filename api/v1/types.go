@@ -1,0 +1,189 @@
+package v1
+
+import "encoding/json"
+
+// Action says which method an answer belongs to.
+type Action string
+
+// The actions.
+const (
+	ActionGet  Action = "get"
+	ActionPost Action = "post"
+	ActionPut  Action = "put"
+)
+
+// NodesSpec asks for a number of nodes of one pool.
+type NodesSpec struct {
+	Quantity int    `json:"quantity"`
+	Pool     string `json:"pool"`
+}
+
+// SessionCreate is the body of POST /sessions.
+type SessionCreate struct {
+	TenantID   *int64      `json:"tenant_id"` // nil: the caller
+	NodesSpecs []NodesSpec `json:"nodes_specs"`
+}
+
+// SessionUpdate is the body of PUT /sessions/ID. Null fields change nothing.
+type SessionUpdate struct {
+	Active *bool `json:"active"` // false retires the session
+	// ExpiresAt is a time ("2026-01-31T12:00:00Z") or a shift of the present
+	// end ("+1h 30m", "-20m").
+	ExpiresAt *string `json:"expires_at"`
+}
+
+// SessionAnswer is the answer about one session.
+type SessionAnswer struct {
+	Action  Action  `json:"action"`
+	Session Session `json:"session"`
+}
+
+// SessionsAnswer is the answer about several sessions.
+type SessionsAnswer struct {
+	Action   Action    `json:"action"`
+	Sessions []Session `json:"sessions"`
+}
+
+// Session lends nodes to a tenant.
+type Session struct {
+	RetiredAt Time          `json:"retired_at"`
+	Active    bool          `json:"active"`
+	CreatedAt Time          `json:"created_at"`
+	ID        int64         `json:"id"`
+	ExpiresAt Time          `json:"expires_at"`
+	Tenant    Tenant        `json:"tenant"`
+	Data      SessionData   `json:"data"`
+	Nodes     []SessionNode `json:"nodes"`
+}
+
+// SessionData says what a session was asked for.
+type SessionData struct {
+	NodesSpecs []NodesSpec `json:"nodes_specs"`
+}
+
+// SessionNode is a node as its session shows it.
+type SessionNode struct {
+	Hostname string   `json:"hostname"`
+	IPAddr   string   `json:"ipaddr"`
+	Comment  *string  `json:"comment"`
+	Pool     string   `json:"pool"`
+	Reusable bool     `json:"reusable"`
+	Data     NodeData `json:"data"`
+	ID       int64    `json:"id"`
+	State    string   `json:"state"`
+	NodeExtra
+}
+
+// NodeExtra are the fields of a node that Duffy does not have.
+type NodeExtra struct {
+	Condition   string   `json:"condition,omitempty"` // the exact state behind State
+	SSHUser     string   `json:"ssh_user,omitempty"`
+	SSHPort     int      `json:"ssh_port,omitempty"`
+	SSHHostKeys []string `json:"ssh_host_keys,omitempty"` // "ssh-ed25519 AAAA..."
+}
+
+// NodeData is what is known of a node beyond its fields.
+type NodeData struct {
+	Provision json.RawMessage `json:"provision"`            // an object; what the pool's module gave out
+	NodesSpec *NodesSpec      `json:"nodes_spec,omitempty"` // what the node was asked with, once it was lent
+}
+
+// NodeAnswer is the answer about one node.
+type NodeAnswer struct {
+	Action Action `json:"action"`
+	Node   Node   `json:"node"`
+}
+
+// NodesAnswer is the answer about several nodes.
+type NodesAnswer struct {
+	Action Action `json:"action"`
+	Nodes  []Node `json:"nodes"`
+}
+
+// Node is a node by itself.
+type Node struct {
+	RetiredAt Time     `json:"retired_at"`
+	Active    bool     `json:"active"`
+	CreatedAt Time     `json:"created_at"`
+	Hostname  string   `json:"hostname"`
+	IPAddr    string   `json:"ipaddr"`
+	Comment   *string  `json:"comment"`
+	Pool      string   `json:"pool"`
+	Reusable  bool     `json:"reusable"`
+	Data      NodeData `json:"data"`
+	ID        int64    `json:"id"`
+	State     string   `json:"state"`
+	NodeExtra
+}
+
+// Tenant is whom a session belongs to. SSHKey is always masked.
+type Tenant struct {
+	RetiredAt                   Time     `json:"retired_at"`
+	Active                      bool     `json:"active"`
+	CreatedAt                   Time     `json:"created_at"`
+	Name                        string   `json:"name"`
+	IsAdmin                     bool     `json:"is_admin"`
+	SSHKey                      string   `json:"ssh_key"`
+	NodeQuota                   *int     `json:"node_quota"`
+	SessionLifetime             *Seconds `json:"session_lifetime"`
+	SessionLifetimeMax          *Seconds `json:"session_lifetime_max"`
+	ID                          int64    `json:"id"`
+	EffectiveNodeQuota          int      `json:"effective_node_quota"`
+	EffectiveSessionLifetime    Seconds  `json:"effective_session_lifetime"`
+	EffectiveSessionLifetimeMax Seconds  `json:"effective_session_lifetime_max"`
+}
+
+// Masked stands in answers where a secret would.
+const Masked = "**********"
+
+// PoolAnswer is the answer about one pool.
+type PoolAnswer struct {
+	Action Action `json:"action"`
+	Pool   Pool   `json:"pool"`
+}
+
+// PoolsAnswer is the answer about several pools, without their levels.
+type PoolsAnswer struct {
+	Action Action `json:"action"`
+	Pools  []Pool `json:"pools"`
+}
+
+// Pool is a pool. It may never have a field more: Duffy's older client refuses
+// answers with unknown fields here.
+type Pool struct {
+	Name      string  `json:"name"`
+	FillLevel int     `json:"fill-level"`
+	Levels    *Levels `json:"levels,omitempty"`
+}
+
+// Levels counts the nodes of a pool by state.
+type Levels struct {
+	Provisioning    int `json:"provisioning"`
+	Ready           int `json:"ready"`
+	Contextualizing int `json:"contextualizing"`
+	Deployed        int `json:"deployed"`
+	Deprovisioning  int `json:"deprovisioning"`
+}
+
+// Health is the answer of /health.
+type Health struct {
+	Status  string `json:"status"`
+	Version string `json:"version,omitempty"`
+}
+
+// Error is the body of every answer that is not a success. Detail is always a
+// string, since Duffy's client takes nothing else.
+type Error struct {
+	Detail string       `json:"detail"`
+	Code   string       `json:"code,omitempty"`
+	Hint   string       `json:"hint,omitempty"`
+	Errors []FieldError `json:"errors,omitempty"` // what is wrong with the request, place by place
+}
+
+// FieldError says what is wrong at one place of a request.
+type FieldError struct {
+	Loc  []any          `json:"loc"` // "body" or "path", then field names and list positions
+	Msg  string         `json:"msg"`
+	Type string         `json:"type"`
+	Ctx  map[string]any `json:"ctx,omitempty"`
+}
