@@ -1,0 +1,253 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/duffy-broker/duffy-broker/api/client"
+	v1 "github.com/duffy-broker/duffy-broker/api/v1"
+	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/cmd/duffy-broker/view"
+)
+
+// clientOptions are the settings of the client commands, in Duffy's words.
+type clientOptions struct {
+	url, authName, authKey string
+	profile                string
+	format                 string
+}
+
+func newClientCommand(s streams) *cobra.Command {
+	var o clientOptions
+	cmd := &cobra.Command{
+		Use:   "client",
+		Short: "Talk to a broker as a tenant",
+		Long: "Talk to a broker as a tenant.\n\n" +
+			"Settings come from flags, then from DUFFY_BROKER_URL, DUFFY_BROKER_AUTH_NAME and DUFFY_BROKER_AUTH_KEY, then from the profile\n" +
+			"of the broker that was started last, then from Duffy's own files (~/.config/duffy/*.yaml, /etc/duffy/*.yaml).",
+		RunE:                       group,
+		SuggestionsMinimumDistance: 2,
+	}
+	f := cmd.PersistentFlags()
+	f.StringVar(&o.url, "url", "", "`URL` of the API, such as http://127.0.0.1:8080/api/v1")
+	f.StringVar(&o.authName, "auth-name", "", "`name` of the tenant")
+	f.StringVar(&o.authKey, "auth-key", "", "API `key` of the tenant (better in DUFFY_BROKER_AUTH_KEY: other users see command lines)")
+	f.StringVar(&o.profile, "profile", "", "`id` of the broker whose profile to use (default: the one started last)")
+	f.StringVar(&o.format, "format", view.Table, "json, yaml or flat, as Duffy's client prints them, or table")
+	cmd.AddCommand(
+		simpleCommand(s, &o, "list-sessions", "List the active sessions", cobra.NoArgs,
+			func(ctx context.Context, c *client.Client, _ []string) (json.RawMessage, error) {
+				a, err := c.Sessions(ctx)
+				return a.Raw, err
+			}),
+		simpleCommand(s, &o, "show-session SESSION", "Show one session", cobra.ExactArgs(1),
+			func(ctx context.Context, c *client.Client, args []string) (json.RawMessage, error) {
+				id, err := sessionID(args[0])
+				if err != nil {
+					return nil, err
+				}
+				a, err := c.Session(ctx, id)
+				return a.Raw, err
+			}),
+		simpleCommand(s, &o, "request-session pool=NAME,quantity=N ...", "Ask for nodes, all of them or none", cobra.MinimumNArgs(1), requestSession),
+		simpleCommand(s, &o, "retire-session SESSION", "Give the nodes of a session back", cobra.ExactArgs(1),
+			func(ctx context.Context, c *client.Client, args []string) (json.RawMessage, error) {
+				id, err := sessionID(args[0])
+				if err != nil {
+					return nil, err
+				}
+				a, err := c.RetireSession(ctx, id)
+				return a.Raw, err
+			}),
+		simpleCommand(s, &o, "list-pools", "List the pools", cobra.NoArgs,
+			func(ctx context.Context, c *client.Client, _ []string) (json.RawMessage, error) {
+				a, err := c.Pools(ctx)
+				return a.Raw, err
+			}),
+		simpleCommand(s, &o, "show-pool NAME", "Show one pool and how many nodes it has", cobra.ExactArgs(1),
+			func(ctx context.Context, c *client.Client, args []string) (json.RawMessage, error) {
+				a, err := c.Pool(ctx, args[0])
+				return a.Raw, err
+			}),
+		newSSHCommand(s, &o),
+	)
+	return cmd
+}
+
+// simpleCommand asks the API one thing and prints the answer, or the refusal, in
+// the chosen format.
+func simpleCommand(s streams, o *clientOptions, use, short string, args cobra.PositionalArgs,
+	ask func(context.Context, *client.Client, []string) (json.RawMessage, error),
+) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: args,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := view.Check(o.format); err != nil {
+				return err
+			}
+			c, _, err := o.client()
+			if err != nil {
+				return err
+			}
+			raw, err := ask(cmd.Context(), c, args)
+			if err != nil {
+				return o.refused(s, err)
+			}
+			return view.Format(s.out, o.format, raw)
+		},
+	}
+}
+
+// refused prints an error of the API in the format that a script expects; people
+// get it on standard error, with the hint.
+func (o *clientOptions) refused(s streams, err error) error {
+	if o.format == view.Table {
+		return err
+	}
+	var e *broker.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	if err := view.Error(s.out, o.format, e); err != nil {
+		return err
+	}
+	return exitError{1}
+}
+
+func requestSession(ctx context.Context, c *client.Client, args []string) (json.RawMessage, error) {
+	var req v1.SessionCreate
+	for _, arg := range args {
+		spec, err := client.ParseNodesSpec(arg)
+		if err != nil {
+			return nil, err
+		}
+		req.NodesSpecs = append(req.NodesSpecs, spec)
+	}
+	a, err := c.RequestSession(ctx, req)
+	return a.Raw, err
+}
+
+func sessionID(arg string) (int64, error) {
+	id, err := strconv.ParseInt(arg, 10, 64)
+	if err != nil {
+		return 0, broker.Errorf(broker.CodeInvalid, "session %q is not a number", arg).WithHint("client list-sessions shows the ids")
+	}
+	return id, nil
+}
+
+// client makes a client from the first source that has each setting, and gives
+// the SSH key that goes with the tenant, "" where none is known.
+func (o *clientOptions) client() (*client.Client, string, error) {
+	p, err := o.readProfile()
+	if err != nil {
+		return nil, "", err
+	}
+	duffy := duffyFiles()
+	name := cmp.Or(o.authName, os.Getenv("DUFFY_BROKER_AUTH_NAME"), p.Tenant, duffy.Client.Auth.Name)
+	tenant := p.Tenants[name]
+	cfg := client.Config{
+		URL:    cmp.Or(o.url, os.Getenv("DUFFY_BROKER_URL"), p.URL, duffy.Client.URL),
+		Tenant: name,
+		Key:    cmp.Or(o.authKey, os.Getenv("DUFFY_BROKER_AUTH_KEY"), tenant.APIKey, duffy.Client.Auth.Key),
+	}
+	if cfg.URL == "" {
+		return nil, "", broker.Errorf(broker.CodeInvalid, "no broker is known").
+			WithHint("start one with `duffy-broker serve`, or name one with --url, --auth-name and --auth-key")
+	}
+	c, err := client.New(cfg)
+	return c, tenant.SSHKey, err
+}
+
+func (o *clientOptions) readProfile() (profile, error) {
+	if o.profile == "" {
+		return newestProfile()
+	}
+	path, err := profilePath(o.profile)
+	if err != nil {
+		return profile{}, err
+	}
+	return readProfile(path)
+}
+
+// duffyConfig is what Duffy's own configuration files say about its client.
+type duffyConfig struct {
+	Client struct {
+		URL  string `yaml:"url"`
+		Auth struct {
+			Name string `yaml:"name"`
+			Key  string `yaml:"key"`
+		} `yaml:"auth"`
+	} `yaml:"client"`
+}
+
+// duffyFiles reads the places where Duffy's client looks: the user's file wins.
+// Files that can't be read are none of our business.
+func duffyFiles() (cfg duffyConfig) {
+	var paths []string
+	if dir, err := os.UserConfigDir(); err == nil {
+		own, _ := filepath.Glob(filepath.Join(dir, "duffy", "*.yaml"))
+		paths = append(paths, own...)
+	}
+	shared, _ := filepath.Glob("/etc/duffy/*.yaml")
+	for _, path := range append(paths, shared...) {
+		text, err := os.ReadFile(path) //nolint:gosec // the user's own files
+		if errors.Is(err, fs.ErrNotExist) || err != nil {
+			continue
+		}
+		var found duffyConfig
+		if yaml.Unmarshal(text, &found) == nil && found.Client.URL != "" {
+			return found
+		}
+	}
+	return cfg
+}
+
+// findNode picks the node of a session that arg names by host name, address or
+// id; no arg means the first.
+func findNode(s v1.Session, arg string) (v1.SessionNode, error) {
+	var names []string
+	for _, n := range s.Nodes {
+		if arg == "" || arg == n.Hostname || arg == n.IPAddr || arg == strconv.FormatInt(n.ID, 10) {
+			return n, nil
+		}
+		names = append(names, n.Hostname)
+	}
+	if arg == "" {
+		return v1.SessionNode{}, broker.Errorf(broker.CodeNotFound, "session %d has no nodes", s.ID)
+	}
+	return v1.SessionNode{}, broker.Errorf(broker.CodeNotFound, "session %d has no node %q", s.ID, arg).
+		WithHint("it has %s", strings.Join(names, ", "))
+}
+
+func parseSSHArgs(cmd *cobra.Command, args []string) (session int64, node string, command []string, err error) {
+	dash := cmd.ArgsLenAtDash()
+	if dash < 0 {
+		dash = len(args)
+	}
+	names, command := args[:dash], args[dash:]
+	if len(names) < 1 || len(names) > 2 {
+		return 0, "", nil, broker.Errorf(broker.CodeInvalid, "ssh takes SESSION [NODE] [-- COMMAND]").
+			WithHint("for example: duffy-broker client ssh 1 -- uname -m")
+	}
+	if len(names) == 2 {
+		node = names[1]
+	}
+	session, err = sessionID(names[0])
+	if err != nil {
+		return 0, "", nil, err
+	}
+	return session, node, command, nil
+}
+
+func describe(n v1.SessionNode) string { return fmt.Sprintf("%s (%s)", n.Hostname, n.IPAddr) }

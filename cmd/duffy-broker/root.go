@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+// streams are where commands read and write: results go to out, everything else
+// to err.
+type streams struct {
+	in  io.Reader
+	out io.Writer
+	err io.Writer
+}
+
+// exitError ends the program with a code of its own; whatever there was to say
+// has been said.
+type exitError struct{ code int }
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
+
+// run carries out a command line and gives the exit code: 0 for success, 1 for
+// an error or wrong usage, or that of a remote command.
+func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+	root := newRootCommand(streams{in: in, out: out, err: errOut})
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var exit exitError
+	if errors.As(err, &exit) {
+		return exit.code
+	}
+	_, _ = fmt.Fprintln(errOut, "duffy-broker:", err)
+	if hint := hintOf(err); hint != "" {
+		_, _ = fmt.Fprintln(errOut, "  what to do:", hint)
+	}
+	return 1
+}
+
+// hintOf gives the hint of an error of any code: this is the operator's own
+// terminal, where internal errors may be shown.
+func hintOf(err error) string {
+	var e *broker.Error
+	if errors.As(err, &e) {
+		return e.Hint
+	}
+	return ""
+}
+
+func newRootCommand(s streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "duffy-broker",
+		Short:         "Lends nodes that Terraform made ahead of demand",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE:          group,
+		// Without it cobra would suggest nothing.
+		SuggestionsMinimumDistance: 2,
+	}
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.AddCommand(
+		newServeCommand(s),
+		newClientCommand(s),
+		newValidateCommand(s),
+		newVersionCommand(s),
+		newLocalNodeCommand(s),
+	)
+	return root
+}
+
+// group is what a command with subcommands does by itself: show them, and refuse
+// words that are none.
+func group(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	err := broker.Errorf(broker.CodeInvalid, "unknown command %q for %q", args[0], cmd.CommandPath())
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return err.WithHint("did you mean %s?", strings.Join(near, " or "))
+	}
+	return err.WithHint("%s --help lists the commands", cmd.CommandPath())
+}
+
+func newVersionCommand(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(s.out, "duffy-broker", version())
+			return err
+		},
+	}
+}
+
+// version is that of the module, as the Go toolchain recorded it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}
+
+// executable is the path of this binary, for the runs that call it back.
+func executable() (string, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find the path of this binary: %w", err)
+	}
+	return path, nil
+}

@@ -1,0 +1,430 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/lmittmann/tint"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/duffy-broker/duffy-broker/api"
+	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/config"
+	"github.com/duffy-broker/duffy-broker/broker/localnode"
+	"github.com/duffy-broker/duffy-broker/broker/reconcile"
+	"github.com/duffy-broker/duffy-broker/broker/secret"
+	"github.com/duffy-broker/duffy-broker/broker/ssh"
+	"github.com/duffy-broker/duffy-broker/broker/terraform"
+	"github.com/duffy-broker/duffy-broker/store/bolt"
+)
+
+// drainTimeout is how long requests in progress may take after a signal to stop.
+const drainTimeout = 30 * time.Second
+
+type serveOptions struct {
+	pools     string
+	data      string
+	listen    string
+	terraform string
+	logFormat string
+	logLevel  slog.Level
+}
+
+func newServeCommand(s streams) *cobra.Command {
+	var o serveOptions
+	var level string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the broker",
+		Long: "Run the broker: keep the pools of pools.hcl filled, and lend their nodes over the API.\n" +
+			"SIGTERM and Ctrl-C stop it; Terraform runs in flight go on, and the next start adopts them.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.logLevel.UnmarshalText([]byte(level)); err != nil {
+				return broker.Errorf(broker.CodeInvalid, "--log-level %s is not a level", level).WithHint("one of debug, info, warn, error")
+			}
+			return serve(cmd.Context(), s, o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.pools, "pools", "pools.hcl", "`file` that declares the pools")
+	f.StringVar(&o.data, "data", "data", "`directory` that holds all state; made if it does not exist")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` to serve the API on; port 0 takes a free one")
+	f.StringVar(&o.terraform, "terraform", "", "Terraform `binary`: a path or a name such as tofu (default: terraform on PATH, else one is installed)")
+	f.StringVar(&o.logFormat, "log-format", "", "text or json (default: text on a terminal, else json)")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
+
+// serve runs the broker until ctx ends or a signal comes. Parts start in the
+// order in which the later need the earlier, cheap checks first, and stop in the
+// opposite order: no new requests, then the loop, then the store.
+func serve(ctx context.Context, s streams, o serveOptions) (err error) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	log, err := newLogger(s, o)
+	if err != nil {
+		return err
+	}
+	file, err := loadPools(s, o.pools)
+	if err != nil {
+		return err
+	}
+	dir, err := openDataDir(o.data, time.Now())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	listener, err := listen(ctx, o.listen)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = listener.Close() }() // closed already after an ordinary end
+
+	keys, err := secret.Open(dir.join("keys"))
+	if err != nil {
+		return err
+	}
+	store, err := bolt.Open(dir.join("broker.db"), bolt.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, fmtErr("close the store", store.Close())) }()
+
+	d := daemon{streams: s, log: log, dir: dir, listener: listener, pools: new(broker.PoolSet), poolsFile: o.pools}
+	signer, publicKey, err := ssh.LoadOrCreateKey(dir.join("keys", "ssh_ed25519"))
+	if err != nil {
+		return err
+	}
+	contextualizer := ssh.New(signer, log)
+	d.broker = broker.New(broker.Config{
+		Store: store, Contextualizer: contextualizer, Keys: keys, Pools: d.pools, Log: log, Now: time.Now,
+		Wake: func() { d.loop.Wake() },
+	})
+	id, err := d.broker.Identity(ctx)
+	if err != nil {
+		return err
+	}
+	d.engine, err = newEngine(ctx, log, o, file, dir, id, keys, publicKey)
+	if err != nil {
+		return err
+	}
+	pools, err := preparePools(ctx, d.engine, file.Pools)
+	if err != nil {
+		return err
+	}
+	d.pools.Set(pools)
+	if err := pruneTemplates(ctx, store, d.engine, pools); err != nil {
+		return err
+	}
+	d.loop = reconcile.New(reconcile.Config{
+		Store: store, Provisioner: d.engine, Contextualizer: contextualizer, Pools: d.pools,
+		Serving: d.broker.Serving, Runs: file.Terraform.Runs, Log: log, Now: time.Now, Observe: d.observe,
+	})
+	if err := d.introduce(ctx, id); err != nil {
+		return err
+	}
+	return d.run(ctx, stop)
+}
+
+// daemon is what runs after everything has been opened.
+type daemon struct {
+	streams
+	log      *slog.Logger
+	dir      *dataDir
+	listener net.Listener
+	pools    *broker.PoolSet
+	broker   *broker.Broker
+	loop     *reconcile.Loop
+	engine   *terraform.Engine
+
+	poolsFile string
+
+	mu     sync.Mutex
+	filled bool // the pools were full once, and the user was told
+}
+
+// run serves until ctx ends, then stops in order. A second signal, which stop
+// makes deadly again, cuts that short.
+func (d *daemon) run(ctx context.Context, stop func()) error {
+	handler := api.New(api.Config{Broker: d.broker, Log: d.log, Version: version()})
+	server := api.NewServer(handler)
+	failed := make(chan error, 1)
+	var parts sync.WaitGroup
+	parts.Go(func() { failed <- server.Serve(d.listener) })
+	loopCtx, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLoop()
+	parts.Go(func() { d.loop.Run(loopCtx) })
+	parts.Go(func() { d.reloadOnHangup(loopCtx) })
+	d.log.InfoContext(ctx, "serving", "address", d.listener.Addr().String(), "data", d.dir.path)
+	d.announce()
+
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		d.log.InfoContext(ctx, "stopping: requests in progress are finished, Terraform runs in flight go on by themselves")
+	}
+	stop()
+	drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if shutdownErr := server.Shutdown(drainCtx); shutdownErr != nil {
+		d.log.WarnContext(ctx, "requests cut short", "error", shutdownErr)
+	}
+	stopLoop()
+	parts.Wait()
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the API: %w", err)
+	}
+	return nil
+}
+
+// reloadOnHangup reads pools.hcl again whenever SIGHUP comes. All of it is
+// checked first: a bad file changes nothing.
+func (d *daemon) reloadOnHangup(ctx context.Context) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+		}
+		pools, err := d.reload(ctx)
+		if err != nil {
+			d.log.ErrorContext(ctx, "pools are left as they were", "error", err, "hint", hintOf(err))
+			continue
+		}
+		d.log.InfoContext(ctx, "pools reloaded", "pools", len(pools))
+		d.loop.Wake()
+	}
+}
+
+func (d *daemon) reload(ctx context.Context) ([]broker.Pool, error) {
+	file, err := loadPools(d.streams, d.poolsFile)
+	if err != nil {
+		return nil, err
+	}
+	pools, err := preparePools(ctx, d.engine, file.Pools)
+	if err != nil {
+		return nil, err
+	}
+	d.pools.Set(pools)
+	return pools, nil
+}
+
+// url is where clients of this machine reach the API.
+func (d *daemon) url() string {
+	addr, ok := d.listener.Addr().(*net.TCPAddr)
+	if ok && addr.IP.IsUnspecified() {
+		return fmt.Sprintf("http://127.0.0.1:%d/api/v1", addr.Port)
+	}
+	return fmt.Sprintf("http://%s/api/v1", d.listener.Addr())
+}
+
+// introduce makes the first tenants, and keeps the client profile pointing here.
+// The profile is written first: a crash in between leaves keys of no use, never
+// tenants without keys.
+func (d *daemon) introduce(ctx context.Context, id broker.Identity) error {
+	known, err := d.broker.Tenants(ctx)
+	if err != nil {
+		return err
+	}
+	if len(known) > 0 {
+		d.updateProfile(ctx, id)
+		return nil
+	}
+	tenants, p, err := newTenants(id.ID, d.url())
+	if err != nil {
+		return broker.Wrap(broker.CodeInternal, err, "the client profile can't be prepared").
+			WithHint("set XDG_CONFIG_HOME to a directory that can be written")
+	}
+	if err := p.write(p.path); err != nil {
+		return broker.Wrap(broker.CodeInternal, err, "the client profile %s can't be written", p.path).
+			WithHint("set XDG_CONFIG_HOME to a directory that can be written")
+	}
+	if err := d.broker.CreateTenants(ctx, tenants...); err != nil {
+		return err
+	}
+	for _, t := range tenants {
+		d.print("created tenant %-5s  API key %s", t.Name, t.APIKey)
+	}
+	d.print("These keys are shown this once. The client finds them in %s", p.path)
+	return nil
+}
+
+// updateProfile keeps the address in the profile up to date, and makes this
+// broker the one that was started last. A profile that is missing is no fault:
+// its user may have moved elsewhere.
+func (d *daemon) updateProfile(ctx context.Context, id broker.Identity) {
+	path, err := profilePath(id.ID)
+	if err != nil {
+		return
+	}
+	p, err := readProfile(path)
+	if err != nil {
+		d.log.DebugContext(ctx, "no client profile", "path", path, "error", err)
+		return
+	}
+	p.URL = d.url()
+	if err := p.write(path); err != nil {
+		d.log.WarnContext(ctx, "client profile can't be updated", "path", path, "error", err)
+	}
+}
+
+func (d *daemon) print(format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, _ = fmt.Fprintf(d.out, format+"\n", args...)
+}
+
+// observe tells the user of each node that becomes ready.
+func (d *daemon) observe(n broker.Node) {
+	d.log.Debug("node", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "state", string(n.State)) //nolint:sloglint // no context: called after commits
+	if n.State != broker.NodeReady {
+		return
+	}
+	if p, levels, err := d.broker.Pool(context.Background(), n.Pool); err == nil {
+		d.print("ready: node %d of pool %s (%d of %d)  %s  %s@%s port %d",
+			n.ID, n.Pool, levels.Ready, p.FillLevel, n.Hostname, n.SSHUser, n.Address, n.SSHPort)
+	}
+	d.announce()
+}
+
+// announce says what to try, once, as soon as the pools are full.
+func (d *daemon) announce() {
+	pools := d.pools.All()
+	nodes, example := 0, ""
+	for _, p := range pools {
+		_, levels, err := d.broker.Pool(context.Background(), p.Name)
+		if err != nil || levels.Ready < p.FillLevel {
+			return
+		}
+		nodes += levels.Ready
+		if example == "" && p.FillLevel > 0 {
+			example = fmt.Sprintf("pool=%s,quantity=%d", p.Name, min(2, p.FillLevel))
+		}
+	}
+	d.mu.Lock()
+	first := !d.filled
+	d.filled = true
+	d.mu.Unlock()
+	if first && example != "" {
+		d.print("%s in %s ready. Try: %[3]s client request-session %[4]s   then: %[3]s client ssh SESSION   then: %[3]s client retire-session SESSION",
+			count(nodes, "node"), count(len(pools), "pool"), os.Args[0], example)
+	}
+}
+
+func newLogger(s streams, o serveOptions) (*slog.Logger, error) {
+	terminal := false
+	if f, ok := s.err.(*os.File); ok {
+		terminal = term.IsTerminal(int(f.Fd())) //nolint:gosec // a file descriptor fits an int
+	}
+	format := o.logFormat
+	if format == "" {
+		format = "json"
+		if terminal {
+			format = "text"
+		}
+	}
+	switch format {
+	case "text":
+		return slog.New(tint.NewHandler(s.err, &tint.Options{Level: o.logLevel, TimeFormat: time.TimeOnly, NoColor: !terminal})), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: o.logLevel})), nil
+	}
+	return nil, broker.Errorf(broker.CodeInvalid, "--log-format %s is not known", format).WithHint("one of text, json")
+}
+
+// loadPools reads the file and prints every mistake in it.
+func loadPools(s streams, path string) (*config.File, error) {
+	file, diags := config.Load(path)
+	if len(diags) > 0 {
+		if err := writeDiagnostics(s, file, diags); err != nil {
+			return nil, err
+		}
+	}
+	if diags.HasErrors() {
+		return nil, broker.Errorf(broker.CodeInvalid, "%s has mistakes: nothing was changed", path)
+	}
+	return file, nil
+}
+
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, broker.Wrap(broker.CodeConflict, err, "another program is listening on %s", address).
+			WithHint("stop it, or choose another address with --listen (port 0 takes a free one)")
+	}
+	if err != nil {
+		return nil, broker.Wrap(broker.CodeInvalid, err, "can't listen on %s", address).
+			WithHint("--listen takes HOST:PORT, such as 127.0.0.1:8080")
+	}
+	return l, nil
+}
+
+func newEngine(ctx context.Context, log *slog.Logger, o serveOptions, file *config.File, dir *dataDir, id broker.Identity, keys *secret.Keyring, publicKey string) (*terraform.Engine, error) {
+	binary, err := terraform.Find(ctx, terraform.FindOptions{
+		Path: o.terraform, Constraint: file.Terraform.RequiredVersion.String(), InstallDir: dir.join("terraform"), Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	log.InfoContext(ctx, "using", "product", string(binary.Product), "version", binary.Version, "path", binary.Path)
+	exe, err := executable()
+	if err != nil {
+		return nil, err
+	}
+	return terraform.New(terraform.Config{
+		Binary: binary, Dir: dir.path, BrokerID: id.ID, SSHPublicKeys: []string{publicKey},
+		Keyring: keys, Executable: exe, Log: log, Sweep: localnode.Stop,
+	}), nil
+}
+
+// preparePools has the engine accept each pool's module; the errors of all pools
+// come together.
+func preparePools(ctx context.Context, engine *terraform.Engine, pools []broker.Pool) ([]broker.Pool, error) {
+	var errs []error
+	prepared := make([]broker.Pool, 0, len(pools))
+	for _, p := range pools {
+		source, err := engine.Prepare(ctx, p)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		p.Source = source
+		prepared = append(prepared, p)
+	}
+	return prepared, errors.Join(errs...)
+}
+
+// pruneTemplates removes the module copies that no pool and no node is made from.
+func pruneTemplates(ctx context.Context, store broker.Store, engine *terraform.Engine, pools []broker.Pool) error {
+	keep := make(map[string]bool)
+	for _, p := range pools {
+		keep[p.Source.Template] = true
+	}
+	err := store.View(ctx, func(tx broker.ReadTx) error {
+		nodes, err := tx.Nodes(broker.NodeQuery{States: broker.LiveNodeStates()})
+		for _, n := range nodes {
+			keep[n.Source.Template] = true
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return engine.PruneTemplates(keep)
+}

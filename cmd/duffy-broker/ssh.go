@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	v1 "github.com/duffy-broker/duffy-broker/api/v1"
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+func newSSHCommand(s streams, o *clientOptions) *cobra.Command {
+	var identity string
+	cmd := &cobra.Command{
+		Use:   "ssh SESSION [NODE] [-- COMMAND]",
+		Short: "Open a shell, or run a command, on a node of a session",
+		Long: "Open a shell, or run a command, on a node of a session: with the node's user, port and key, and its host key checked against\n" +
+			"the one that the broker recorded. NODE is a host name, an address or an id; without it the session's first node is taken.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, name, command, err := parseSSHArgs(cmd, args)
+			if err != nil {
+				return err
+			}
+			c, key, err := o.client()
+			if err != nil {
+				return err
+			}
+			answer, err := c.Session(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			if !answer.Value.Session.Active {
+				return broker.Errorf(broker.CodeInvalid, "session %d is retired: its nodes are gone", id)
+			}
+			node, err := findNode(answer.Value.Session, name)
+			if err != nil {
+				return err
+			}
+			if identity != "" {
+				key = identity
+			}
+			return runSSH(cmd.Context(), s, node, key, command)
+		},
+	}
+	cmd.Flags().StringVarP(&identity, "identity", "i", "", "private key `file` (default: the tenant's, from the profile, else what ssh finds by itself)")
+	return cmd
+}
+
+// runSSH runs OpenSSH's client. The node's host keys are the only ones that it
+// accepts. Its exit status becomes ours.
+func runSSH(ctx context.Context, s streams, n v1.SessionNode, key string, command []string) error {
+	program, err := exec.LookPath("ssh")
+	if err != nil {
+		return broker.Wrap(broker.CodeUnavailable, err, "ssh is not installed").WithHint("install OpenSSH's client (Debian: openssh-client)")
+	}
+	if len(n.SSHHostKeys) == 0 {
+		return broker.Errorf(broker.CodeUnavailable, "the broker has recorded no host key of node %s, so nothing would be checked", describe(n)).
+			WithHint("if you trust the network: ssh -p %d %s@%s", n.SSHPort, n.SSHUser, n.IPAddr)
+	}
+	dir, err := os.MkdirTemp("", "duffy-broker-ssh-")
+	if err != nil {
+		return fmt.Errorf("make a file for the host keys: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	knownHosts := filepath.Join(dir, "known_hosts")
+	if err := os.WriteFile(knownHosts, []byte(knownHostsOf(n)), 0o600); err != nil {
+		return fmt.Errorf("write the host keys: %w", err)
+	}
+	args := []string{
+		"-o", "UserKnownHostsFile=" + knownHosts, "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes",
+		"-o", "UpdateHostKeys=no", "-o", "LogLevel=ERROR",
+		"-p", strconv.Itoa(n.SSHPort), "-l", n.SSHUser,
+	}
+	if key != "" {
+		args = append(args, "-i", key, "-o", "IdentitiesOnly=yes")
+	}
+	args = append(args, n.IPAddr)
+	if len(command) > 0 {
+		args = append(args, "--")
+		args = append(args, command...)
+	}
+	// Ctrl-C belongs to the remote side; ssh hands it on.
+	signal.Ignore(os.Interrupt)
+	defer signal.Reset(os.Interrupt)
+	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // ssh, with the user's own command
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.in, s.out, s.err
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exitError{max(1, exit.ExitCode())}
+	}
+	if err != nil {
+		return fmt.Errorf("run ssh: %w", err)
+	}
+	return nil
+}
+
+// knownHostsOf gives the node's host keys as known_hosts lines, in the form that
+// ssh looks up: with the port unless it is 22.
+func knownHostsOf(n v1.SessionNode) string {
+	host := n.IPAddr
+	if n.SSHPort != 22 {
+		host = "[" + n.IPAddr + "]:" + strconv.Itoa(n.SSHPort)
+	}
+	if ip := net.ParseIP(n.IPAddr); ip != nil && ip.To4() == nil && n.SSHPort == 22 {
+		host = n.IPAddr // IPv6 needs brackets with a port only
+	}
+	var lines strings.Builder
+	for _, key := range n.SSHHostKeys {
+		fmt.Fprintf(&lines, "%s %s\n", host, key)
+	}
+	return lines.String()
+}
