@@ -1,0 +1,65 @@
+# The commands of this project; `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash -o pipefail
+GO ?= go
+LINT := $(GO) tool -modfile=tools.mod golangci-lint
+MODULE := github.com/duffy-broker/duffy-broker
+
+.PHONY: help
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/duffy-broker
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/duffy-broker ./cmd/duffy-broker
+
+.PHONY: run
+run: build ## run a broker with warm nodes that one can ssh into: no cloud, no root
+	bin/duffy-broker serve --pools pools.hcl --data data
+
+.PHONY: test
+test: ## run every test, with the race detector where a C compiler is to be had
+	$(GO) test $(shell command -v gcc cc clang 2>/dev/null | head -1 | grep -q . && echo -race) -timeout 20m ./...
+
+.PHONY: chaos
+chaos: ## kill a busy broker again and again: ROUNDS=20 SEED=
+	CHAOS_ROUNDS=$(or $(ROUNDS),20) CHAOS_SEED=$(SEED) $(GO) test -count=1 -timeout 120m -run '^TestChaos$$' -v ./cmd/duffy-broker
+
+.PHONY: bench
+bench: ## print what hand-out and stock cost
+	$(GO) test -count=1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./cmd/duffy-broker
+	$(GO) test -run '^$$' -bench . -benchtime 200x ./store/... ./broker/...
+
+.PHONY: check
+check: imports tidy format vet ## check what machines can: layers, tidiness, format, vet
+	@echo "check: all well"
+
+# cmd -> {api, store, broker/*} -> broker -> standard library.
+.PHONY: imports
+imports:
+	@bash .ci/imports
+
+.PHONY: tidy
+tidy:
+	@$(GO) mod tidy -diff >/dev/null || { echo "go.mod or go.sum is not tidy: run go mod tidy"; exit 1; }
+
+.PHONY: format
+format:
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	@if command -v terraform >/dev/null; then CHECKPOINT_DISABLE=1 terraform fmt -check -recursive modules >/dev/null || { echo "modules are not formatted: run terraform fmt -recursive modules"; exit 1; }; \
+	else echo "skipped: terraform is not installed, so the format of modules/ was not checked"; test "$$REQUIRE_ALL" != 1; fi
+
+.PHONY: vet
+vet:
+	$(GO) vet ./...
+
+.PHONY: lint
+lint: ## run golangci-lint (takes minutes the first time: it is compiled)
+	$(LINT) run ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz the parsers for a minute each
+	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 1m ./broker/config
+	$(GO) test -run '^$$' -fuzz FuzzSessionBody -fuzztime 1m ./api
+	$(GO) test -run '^$$' -fuzz FuzzExpiry -fuzztime 1m ./api
