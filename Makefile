@@ -3,7 +3,8 @@
 SHELL := /bin/bash -o pipefail
 GO ?= go
 LINT := $(GO) tool -modfile=tools.mod golangci-lint
-MODULE := github.com/duffy-broker/duffy-broker
+# The race detector needs a C compiler.
+RACE := $(if $(shell command -v gcc || command -v clang),-race)
 
 .PHONY: help
 help: ## list the commands
@@ -20,7 +21,7 @@ run: build ## run a broker with warm nodes that one can ssh into: no cloud, no r
 
 .PHONY: test
 test: ## run every test, with the race detector where a C compiler is to be had
-	$(GO) test $(shell command -v gcc cc clang 2>/dev/null | head -1 | grep -q . && echo -race) -timeout 20m ./...
+	$(GO) test $(RACE) -timeout 20m ./...
 
 .PHONY: chaos
 chaos: ## kill a busy broker again and again: ROUNDS=20 SEED=

@@ -234,11 +234,13 @@ func TestRequestSessionRefused(t *testing.T) {
 		{"for another tenant", nil, broker.SessionRequest{TenantID: &foreign, Specs: want("small", 1).Specs}, broker.CodeForbidden, "can't create session for other tenant"},
 		{
 			"for nobody", func(w *world) broker.Tenant { return w.admin },
-			broker.SessionRequest{TenantID: &unknown, Specs: want("small", 1).Specs}, broker.CodeInvalid, "can't find tenant with id 99",
+			broker.SessionRequest{TenantID: &unknown, Specs: want("small", 1).Specs},
+			broker.CodeInvalid, "can't find tenant with id 99",
 		},
 		{
 			"the target's quota counts", func(w *world) broker.Tenant { return w.admin },
-			broker.SessionRequest{TenantID: &foreign, Specs: want("small", 3).Specs}, broker.CodeQuota, "quota exceeded: requested nodes (3) + current allocation (0) = 3 > 2",
+			broker.SessionRequest{TenantID: &foreign, Specs: want("small", 3).Specs},
+			broker.CodeQuota, "quota exceeded: requested nodes (3) + current allocation (0) = 3 > 2",
 		},
 	}
 	for _, test := range tests {

@@ -72,12 +72,10 @@ func CodeOf(err error) Code {
 	if err == nil {
 		return ""
 	}
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code
 	}
-	var t *TransitionError
-	if errors.As(err, &t) {
+	if IsTransition(err) {
 		return CodeConflict
 	}
 	return CodeInternal
@@ -86,8 +84,7 @@ func CodeOf(err error) Code {
 // MessageOf gives the text of err that clients may see: that of the outermost
 // [Error], or a bland one, since unknown errors can hold anything.
 func MessageOf(err error) string {
-	var e *Error
-	if errors.As(err, &e) && e.Code != CodeInternal {
+	if e, ok := errors.AsType[*Error](err); ok && e.Code != CodeInternal {
 		return e.Message
 	}
 	return "internal error"
@@ -95,8 +92,7 @@ func MessageOf(err error) string {
 
 // HintOf gives the hint of err, or "".
 func HintOf(err error) string {
-	var e *Error
-	if errors.As(err, &e) && e.Code != CodeInternal {
+	if e, ok := errors.AsType[*Error](err); ok && e.Code != CodeInternal {
 		return e.Hint
 	}
 	return ""
@@ -121,6 +117,6 @@ func (e *TransitionError) Error() string {
 // IsTransition tells whether err is a [TransitionError]: somebody else was
 // faster, or the caller asked for a step that the table forbids.
 func IsTransition(err error) bool {
-	var t *TransitionError
-	return errors.As(err, &t)
+	_, ok := errors.AsType[*TransitionError](err)
+	return ok
 }

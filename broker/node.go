@@ -39,6 +39,8 @@ const (
 )
 
 // nodeSteps is the one table of which state may follow which.
+//
+//nolint:gochecknoglobals // a table: nothing writes it
 var nodeSteps = map[NodeState][]NodeState{
 	NodePlanned:         {NodeApplying, NodeGone},
 	NodeApplying:        {NodeChecking, NodeFailed},

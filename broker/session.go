@@ -22,6 +22,7 @@ const (
 	SessionAbandoned SessionState = "abandoned"
 )
 
+//nolint:gochecknoglobals // a table: nothing writes it
 var sessionSteps = map[SessionState][]SessionState{
 	SessionPreparing: {SessionActive, SessionAbandoned},
 	SessionActive:    {SessionRetired},

@@ -308,7 +308,7 @@ func TestRestartDuringRequest(t *testing.T) {
 type frozen struct {
 	broker.Store
 
-	dead context.Context //nolint:containedctx // it stands for the process
+	dead context.Context // it stands for the process
 }
 
 func (f frozen) Update(ctx context.Context, fn func(broker.Tx) error) error {

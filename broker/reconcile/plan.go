@@ -211,11 +211,10 @@ func (p *planner) endSessions() {
 // with, or restored from two backups; but a node that nobody looks at costs
 // money for ever.
 func (p *planner) repairLinks() {
+	held := []broker.NodeState{broker.NodeReserved, broker.NodeContextualizing, broker.NodeDeployed}
 	for i := range p.Nodes {
 		n := &p.Nodes[i]
-		switch n.State {
-		case broker.NodeReserved, broker.NodeContextualizing, broker.NodeDeployed:
-		default:
+		if !slices.Contains(held, n.State) {
 			continue
 		}
 		if s := p.sessions[n.SessionID]; s != nil && holds(s, n.ID) {

@@ -115,8 +115,8 @@ func (o *clientOptions) refused(s streams, err error) error {
 	if o.format == view.Table {
 		return err
 	}
-	var e *broker.Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*broker.Error](err)
+	if !ok {
 		return err
 	}
 	if err := view.Error(s.out, o.format, e); err != nil {

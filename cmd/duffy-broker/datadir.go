@@ -38,12 +38,12 @@ func openDataDir(path string, now time.Time) (*dataDir, error) {
 		return nil, broker.Wrap(broker.CodeInternal, err, "the data directory %s can't be made", path).
 			WithHint("choose another one with --data, or mend its parent's permissions")
 	}
-	lock, err := os.OpenFile(filepath.Join(path, "broker.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := os.OpenFile(filepath.Join(path, "broker.lock"), os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator names the directory
 	if err != nil {
 		return nil, broker.Wrap(broker.CodeInternal, err, "the data directory %s can't be written", path).
 			WithHint("choose another one with --data, or mend its permissions")
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // a file descriptor fits an int
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer func() { _ = lock.Close() }()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, broker.Wrap(broker.CodeInternal, err, "the data directory %s can't be locked", path)

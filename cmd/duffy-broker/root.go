@@ -37,8 +37,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if err == nil {
 		return 0
 	}
-	var exit exitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[exitError](err); ok {
 		return exit.code
 	}
 	_, _ = fmt.Fprintln(errOut, "duffy-broker:", err)
@@ -51,8 +50,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 // hintOf gives the hint of an error of any code: this is the operator's own
 // terminal, where internal errors may be shown.
 func hintOf(err error) string {
-	var e *broker.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*broker.Error](err); ok {
 		return e.Hint
 	}
 	return ""

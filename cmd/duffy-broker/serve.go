@@ -167,7 +167,7 @@ func (d *daemon) run(ctx context.Context, stop func()) error {
 	parts.Go(func() { d.loop.Run(loopCtx) })
 	parts.Go(func() { d.reloadOnHangup(loopCtx) })
 	d.log.InfoContext(ctx, "serving", "address", d.listener.Addr().String(), "data", d.dir.path)
-	d.announce()
+	d.announce(ctx)
 
 	var err error
 	select {
@@ -291,7 +291,7 @@ func (d *daemon) print(format string, args ...any) {
 
 // observe tells the user of each node that becomes ready.
 func (d *daemon) observe(n broker.Node) {
-	d.log.Debug("node", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "state", string(n.State)) //nolint:sloglint // no context: called after commits
+	d.log.Debug("node", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "state", string(n.State))
 	if n.State != broker.NodeReady {
 		return
 	}
@@ -299,15 +299,15 @@ func (d *daemon) observe(n broker.Node) {
 		d.print("ready: node %d of pool %s (%d of %d)  %s  %s@%s port %d",
 			n.ID, n.Pool, levels.Ready, p.FillLevel, n.Hostname, n.SSHUser, n.Address, n.SSHPort)
 	}
-	d.announce()
+	d.announce(context.Background())
 }
 
 // announce says what to try, once, as soon as the pools are full.
-func (d *daemon) announce() {
+func (d *daemon) announce(ctx context.Context) {
 	pools := d.pools.All()
 	nodes, example := 0, ""
 	for _, p := range pools {
-		_, levels, err := d.broker.Pool(context.Background(), p.Name)
+		_, levels, err := d.broker.Pool(ctx, p.Name)
 		if err != nil || levels.Ready < p.FillLevel {
 			return
 		}
@@ -329,7 +329,7 @@ func (d *daemon) announce() {
 func newLogger(s streams, o serveOptions) (*slog.Logger, error) {
 	terminal := false
 	if f, ok := s.err.(*os.File); ok {
-		terminal = term.IsTerminal(int(f.Fd())) //nolint:gosec // a file descriptor fits an int
+		terminal = term.IsTerminal(int(f.Fd()))
 	}
 	format := o.logFormat
 	if format == "" {
@@ -340,7 +340,7 @@ func newLogger(s streams, o serveOptions) (*slog.Logger, error) {
 	}
 	switch format {
 	case "text":
-		return slog.New(tint.NewHandler(s.err, &tint.Options{Level: o.logLevel, TimeFormat: time.TimeOnly, NoColor: !terminal})), nil
+		return slog.New(tint.NewTextHandler(s.err, &tint.Options{Level: o.logLevel, TimeFormat: time.TimeOnly, NoColor: !terminal})), nil
 	case "json":
 		return slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: o.logLevel})), nil
 	}

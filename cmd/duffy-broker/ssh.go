@@ -94,8 +94,7 @@ func runSSH(ctx context.Context, s streams, n v1.SessionNode, key string, comman
 	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // ssh, with the user's own command
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.in, s.out, s.err
 	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exitError{max(1, exit.ExitCode())}
 	}
 	if err != nil {
