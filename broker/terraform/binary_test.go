@@ -272,3 +272,41 @@ func TestFindWithoutTerraformAndNetwork(t *testing.T) {
 		t.Errorf("code %s, hint %q", broker.CodeOf(err), hint)
 	}
 }
+
+// hc-install reports no error when the disk fills up while it unpacks.
+func TestIncompleteProgramIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	var content bytes.Buffer
+	z := zip.NewWriter(&content)
+	f, err := z.Create("terraform")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write([]byte("all of it")); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	archive := filepath.Join(dir, "archive.zip")
+	write(t, archive, content.String())
+	for text, want := range map[string]string{"all of it": "", "all of": "not unpacked completely", "all of IT": "not unpacked completely"} {
+		file, err := os.Open(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &witness{archiveName: "terraform_1.zip", archive: file}
+		fmt.Fprintf(&w.sums, "%x  terraform_1.zip\n", sha256.Sum256(content.Bytes()))
+		write(t, filepath.Join(dir, "terraform"), text)
+		err = w.check(filepath.Join(dir, "terraform"))
+		if want == "" && err != nil {
+			t.Errorf("the whole program: %v", err)
+		}
+		if want != "" {
+			wantError(t, err, want)
+		}
+		if err := file.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

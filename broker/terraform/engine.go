@@ -174,7 +174,7 @@ func (e *Engine) destroyRecorded(ctx context.Context, r run, stored *state) erro
 	if err == nil || ctx.Err() != nil || r.marked(interruptedMark) {
 		return err
 	}
-	e.Log.WarnContext(ctx, "destroy failed; once more with a refresh", "node", r.node.UID, "err", err)
+	e.Log.WarnContext(ctx, "destroy failed; once more with a refresh", "node", r.node.UID, "error", err)
 	return e.destroyOnce(ctx, r, stored)
 }
 

@@ -478,6 +478,11 @@ func TestStragglersAreKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	t.Cleanup(func() {
+		_ = server.Process.Kill()
+		_ = server.Wait()
+		checkNoProcess(t, filepath.Dir(dir))
+	})
 	if _, err := out.Read(make([]byte, 8)); err != nil {
 		t.Fatal(err)
 	}
@@ -499,6 +504,4 @@ func TestStragglersAreKilled(t *testing.T) {
 		}
 		return left == 1
 	})
-	_ = server.Process.Kill()
-	_ = server.Wait()
 }

@@ -285,6 +285,11 @@ func TestHangingRunIsKilled(t *testing.T) {
 	if result.State == nil {
 		t.Error("the state of what is left is missing")
 	}
+
+	// The next try has a timeout of its own.
+	setScript(t, e.Binary.Path, "", "sleep 0.5; state '"+stateGone+"'; summary destroy")
+	n.DestroyTimeout = time.Hour
+	destroy(t, e, n, result.State)
 }
 
 func TestAdoptedRunHasTheTimeoutOfItsBegin(t *testing.T) {

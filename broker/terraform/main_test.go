@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -94,22 +95,30 @@ func (w testWriter) Write(p []byte) (int, error) {
 	return w.t.Output().Write(p)
 }
 
-// checkNoProcess fails the test if a process stays that has to do with dir.
+// checkNoProcess fails the test if a process stays that has to do with dir, the
+// test's own, and ends it.
 func checkNoProcess(t *testing.T, dir string) {
 	t.Helper()
 	var left []string
+	var leftPids []int
 	waitFor(t, "the end of all processes", func() bool {
-		left = nil
+		left, leftPids = nil, nil
 		for _, pid := range pids() {
 			proc := fmt.Sprintf("/proc/%d", pid)
 			line, _ := os.ReadFile(proc + "/cmdline")
 			cwd, _ := os.Readlink(proc + "/cwd")
 			if strings.Contains(string(line), dir+"/") || strings.HasPrefix(cwd, dir+"/") {
+				leftPids = append(leftPids, pid)
 				left = append(left, fmt.Sprintf("%d: %s", pid, strings.ReplaceAll(string(line), "\x00", " ")))
 			}
 		}
 		return len(left) == 0
-	}, func() string { return strings.Join(left, "\n") })
+	}, func() string {
+		for _, pid := range leftPids {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		return strings.Join(left, "\n")
+	})
 }
 
 // waitFor polls until ok, and fails the test after a time that no machine needs.

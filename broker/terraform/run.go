@@ -313,7 +313,7 @@ func (e *Engine) enforce(ctx context.Context, r run, p *process) time.Duration {
 			return left
 		}
 		if err := writeFile(r.file(interruptedMark), nil); err != nil {
-			e.Log.ErrorContext(ctx, "terraform run is beyond its timeout and can't be marked as interrupted", "node", r.node.UID, "err", err)
+			e.Log.ErrorContext(ctx, "terraform run is beyond its timeout and can't be marked as interrupted", "node", r.node.UID, "error", err)
 			return killInterval
 		}
 		e.Log.WarnContext(ctx, "terraform run is beyond its timeout: interrupting it",
@@ -327,7 +327,7 @@ func (e *Engine) enforce(ctx context.Context, r run, p *process) time.Duration {
 	if !r.marked(killedMark) {
 		e.Log.ErrorContext(ctx, "terraform run did not stop when interrupted: killing it", "node", r.node.UID, "operation", r.operation)
 		if err := writeFile(r.file(killedMark), nil); err != nil {
-			e.Log.ErrorContext(ctx, "terraform run can't be marked as killed", "node", r.node.UID, "err", err)
+			e.Log.ErrorContext(ctx, "terraform run can't be marked as killed", "node", r.node.UID, "error", err)
 		}
 	}
 	r.signal(ctx, p, syscall.SIGKILL)

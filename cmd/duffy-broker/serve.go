@@ -72,6 +72,8 @@ func newServeCommand(s streams) *cobra.Command {
 func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// Terraform writes its state files readable for all, secrets and all.
+	syscall.Umask(0o077)
 	log, err := newLogger(s, o)
 	if err != nil {
 		return err
