@@ -3,12 +3,14 @@ package api
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -40,6 +42,7 @@ type fake struct {
 	tenants    map[int64]broker.Tenant
 	nodes      map[int64]broker.Node
 	waiting    chan struct{} // RequestSession closes it, and waits for the client to go
+	patience   time.Duration // for how long
 	abandoned  chan int64
 	abandonErr error
 
@@ -66,7 +69,10 @@ func (f *fake) RequestSession(ctx context.Context, actor broker.Tenant, req brok
 	f.actor, f.request = actor, req
 	if f.waiting != nil {
 		close(f.waiting)
-		<-ctx.Done()
+		select {
+		case <-ctx.Done():
+		case <-time.After(f.patience):
+		}
 	}
 	return f.session, f.err
 }
@@ -151,11 +157,21 @@ func newFake() *fake {
 // start serves the API and gives its URL.
 func start(t *testing.T, cfg Config) string {
 	t.Helper()
+	return startWithin(t, cfg, readTimeout)
+}
+
+// startWithin is start with a time limit for requests to arrive.
+func startWithin(t *testing.T, cfg Config, limit time.Duration) string {
+	t.Helper()
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	srv := httptest.NewUnstartedServer(nil)
 	srv.Config = NewServer(New(cfg))
+	if srv.Config.ReadTimeout != readTimeout {
+		t.Errorf("requests may take %s to arrive", srv.Config.ReadTimeout)
+	}
+	srv.Config.ReadTimeout = limit
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	srv.Start()
 	t.Cleanup(srv.Close)
@@ -482,6 +498,35 @@ func TestHTTP(t *testing.T) {
 	})
 }
 
+// TestSlowBody: a client that promises a body and never sends it gets an answer
+// and loses its connection, authenticated or not.
+func TestSlowBody(t *testing.T) {
+	url := startWithin(t, Config{Broker: newFake()}, 20*time.Millisecond)
+	key := base64.StdEncoding.EncodeToString([]byte("demo:" + goodKey))
+	for authorization, status := range map[string]string{"Basic " + key: "422", "none": "401"} {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = fmt.Fprintf(conn, "POST /api/v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\nAuthorization: %s\r\n\r\n{", authorization)
+		answer, err := io.ReadAll(conn) // until the server closes
+		if err := errors.Join(err, conn.Close()); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 "+status) {
+			t.Errorf("%s: %q, %v; want status %s", authorization, answer, err, status)
+		}
+	}
+}
+
+// TestSlowHandler: the time limit for a request to arrive must not end the work on it.
+func TestSlowHandler(t *testing.T) {
+	f := newFake()
+	f.waiting = make(chan struct{})
+	f.patience = 100 * time.Millisecond
+	url := startWithin(t, Config{Broker: f}, 20*time.Millisecond)
+	if a := send(t, http.MethodPost, url+"/api/v1/sessions", sessionBody, asDemo); a.status != http.StatusCreated {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
 func sortedWords(list string) string {
 	words := strings.Split(list, ", ")
 	for i := range words {
@@ -565,7 +610,7 @@ const sessionBody = `{"nodes_specs": [{"pool": "small", "quantity": 2}]}`
 
 func TestClientGone_beforeAnswer(t *testing.T) {
 	f := newFake()
-	f.waiting = make(chan struct{})
+	f.waiting, f.patience = make(chan struct{}), time.Hour
 	url := start(t, Config{Broker: f})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
@@ -47,13 +46,7 @@ func readObject(c *gin.Context) (map[string]any, error) {
 }
 
 func readBody(c *gin.Context) ([]byte, error) {
-	// Not every writer can do this; those of tests need not.
-	rc := http.NewResponseController(c.Writer)
-	_ = rc.SetReadDeadline(time.Now().Add(bodyReadTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBodyBytes))
-	// Later reads of this connection find out whether the client has gone: they
-	// must not end by time.
-	_ = rc.SetReadDeadline(time.Time{})
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, errTooLarge()
 	}

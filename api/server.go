@@ -16,8 +16,8 @@ import (
 const (
 	maxBodyBytes      = 64 << 10
 	maxHeaderBytes    = 64 << 10
-	bodyReadTimeout   = 10 * time.Second
 	readHeaderTimeout = 10 * time.Second
+	readTimeout       = 20 * time.Second // header and body, also of a body that nobody reads
 	idleTimeout       = 2 * time.Minute
 	// writeTimeout counts from the request's header to the end of its answer. A
 	// session may have to replace many nodes, and streams of events stay open.
@@ -80,13 +80,11 @@ func New(cfg Config) http.Handler {
 
 // NewServer gives a server for handler with our limits. Its address is left to
 // the caller.
-//
-// It has no ReadTimeout on purpose: that one would also end the context of a
-// request that is served longer. Bodies have a time limit of their own.
 func NewServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 )
@@ -272,11 +273,8 @@ func checkQuota(tx ReadTx, t Tenant, specs []NodesSpec) error {
 		held += len(s.Nodes)
 	}
 	for _, spec := range specs {
-		asked += spec.Quantity
-		if asked < 0 { // a sum beyond the integers is beyond every quota
-			asked = int(^uint(0)>>1) - held
-			break
-		}
+		// Beyond any quota, and far from overflow.
+		asked = min(asked+min(spec.Quantity, math.MaxInt32), math.MaxInt32)
 	}
 	if held+asked > t.Quota() {
 		return Errorf(CodeQuota, "quota exceeded: requested nodes (%d) + current allocation (%d) = %d > %d", asked, held, held+asked, t.Quota()).

@@ -229,6 +229,7 @@ func TestRequestSessionRefused(t *testing.T) {
 		{"one is, one is not", nil, want("small", 1, "large", 4), broker.CodeCapacity, "can't reserve nodes: quantity=4 pool='large'"},
 		{"same pool twice, together too much", nil, want("small", 2, "small", 2), broker.CodeCapacity, "can't reserve nodes: quantity=2 pool='small'"},
 		{"quota", nil, want("small", 11), broker.CodeQuota, "quota exceeded: requested nodes (11) + current allocation (0) = 11 > 10"},
+		{"one quantity beyond the integers", nil, want("small", int(^uint(0)>>1)), broker.CodeQuota, "quota exceeded"},
 		{"quota beyond the integers", nil, want("small", int(^uint(0)>>1), "small", int(^uint(0)>>1)), broker.CodeQuota, "quota exceeded"},
 		{"own quota", func(w *world) broker.Tenant { return w.other }, want("small", 3), broker.CodeQuota, "quota exceeded: requested nodes (3) + current allocation (0) = 3 > 2"},
 		{"for another tenant", nil, broker.SessionRequest{TenantID: &foreign, Specs: want("small", 1).Specs}, broker.CodeForbidden, "can't create session for other tenant"},
@@ -431,6 +432,7 @@ func TestUpdateSession(t *testing.T) {
 		{"before the start", false, broker.Expiry{Delta: -7 * hour}, t0},
 		{"absolute, before the start", false, broker.Expiry{At: t0.AddDate(-20, 0, 0)}, t0},
 		{"an admin has no maximum", true, broker.Expiry{At: t0.AddDate(60, 0, 0)}, t0.AddDate(60, 0, 0)},
+		{"but time has", true, broker.Expiry{At: t0.AddDate(9000, 0, 0)}, time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -97,6 +97,11 @@ type Expiry struct {
 	Delta time.Duration // added to the present end when At is zero
 }
 
+// latestEnd is as far as any client can read a time.
+//
+//nolint:gochecknoglobals // a constant, but for the language
+var latestEnd = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
 // resolve gives the new end of s, bounded below by its start and, unless
 // unbounded, above by its tenant's maximum: Duffy bounds silently, too.
 func (e Expiry) resolve(s Session, t Tenant, unbounded bool) time.Time {
@@ -106,6 +111,9 @@ func (e Expiry) resolve(s Session, t Tenant, unbounded bool) time.Time {
 	}
 	if latest := s.CreatedAt.Add(t.LifetimeMax()); !unbounded && end.After(latest) {
 		end = latest
+	}
+	if end.After(latestEnd) {
+		end = latestEnd
 	}
 	if end.Before(s.CreatedAt) {
 		end = s.CreatedAt
