@@ -37,7 +37,7 @@ func managed(name string) bool {
 	}
 	switch name {
 	case "TF_WORKSPACE", "TF_DATA_DIR", "TF_INPUT", "TF_IN_AUTOMATION", "TF_REATTACH_PROVIDERS",
-		"TF_APPEND_USER_AGENT", "TF_DISABLE_PLUGIN_TLS", "TF_SKIP_PROVIDER_VERIFY",
+		"TF_APPEND_USER_AGENT", "TF_DISABLE_PLUGIN_TLS", "PLUGIN_UNIX_SOCKET_DIR", "TF_SKIP_PROVIDER_VERIFY",
 		"TF_ENCRYPTION", // OpenTofu would encrypt the state that we must read
 		"CHECKPOINT_DISABLE", "GOGC", "DUFFY_BROKER":
 		return true

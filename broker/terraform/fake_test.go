@@ -399,6 +399,33 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// Plugins talk in the clear only where nobody else can listen.
+func TestPluginSockets(t *testing.T) {
+	t.Setenv("TF_DISABLE_PLUGIN_TLS", "1")
+	t.Setenv("PLUGIN_UNIX_SOCKET_DIR", "/tmp")
+	e, n := fakeEngine(t, "env > env; stat -c %a \"$PLUGIN_UNIX_SOCKET_DIR\" > mode 2>&1; state '"+stateMade+"'; summary apply", "")
+	r, err := e.run(n, opApply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, short := r.socketDir()
+	apply(t, e, n)
+	env := "\n" + read(t, filepath.Join(r.dir, "env"))
+	if got := strings.Contains(env, "\nTF_DISABLE_PLUGIN_TLS=1"); got != short {
+		t.Errorf("TLS between plugins is off: %v, want %v for the path %s", got, short, r.dir)
+	}
+	if strings.Contains(env, "\nPLUGIN_UNIX_SOCKET_DIR=/tmp\n") {
+		t.Error("plugins listen where others can")
+	}
+	if short && strings.TrimSpace(read(t, filepath.Join(r.dir, "mode"))) != "700" {
+		t.Errorf("the mode of the sockets' directory is %s, want 700", read(t, filepath.Join(r.dir, "mode")))
+	}
+	r.dir = filepath.Join(r.dir, strings.Repeat("x", maxSocketPath))
+	if dir, ok := r.socketDir(); ok {
+		t.Errorf("%s is taken for short enough", dir)
+	}
+}
+
 func TestPrivateFiles(t *testing.T) {
 	e, n := fakeEngine(t, "state '"+stateMade+"'; summary apply", "")
 	apply(t, e, n)

@@ -67,6 +67,19 @@ func (r run) stderr() string { return r.file("stderr") }
 // modification time is the run's begin.
 func (r run) variables() string { return r.file("tfvars.json") }
 
+// maxSocketPath is how long the path of a Unix socket may be: 104 bytes with the
+// final zero on macOS, a few more on Linux (unix(4), unix(7)).
+const maxSocketPath = 103
+
+// socketDir is where the run's plugins may listen. Terraform and its plugins
+// make keys and certificates for each other at every start, which is two fifths
+// of the CPU of a run; behind a directory that only this user can enter they need
+// none. False where the path would be too long for a socket: then TLS stays on.
+func (r run) socketDir() (string, bool) {
+	dir := r.file("sock")
+	return dir, len(dir)+len("/plugin0123456789") <= maxSocketPath
+}
+
 // before is the state that a destroy began with.
 func (r run) before() string { return r.file("before.tfstate") }
 
@@ -226,6 +239,12 @@ func (e *Engine) start(ctx context.Context, r run, flags ...string) error {
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), e.Binary.Path, args...) //nolint:gosec // the operator names the program
 	cmd.Dir = r.dir
 	cmd.Env = e.environment()
+	if dir, ok := r.socketDir(); ok {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fail(err)
+		}
+		cmd.Env = append(cmd.Env, "TF_DISABLE_PLUGIN_TLS=1", "PLUGIN_UNIX_SOCKET_DIR="+dir)
+	}
 	cmd.Stdout = output
 	cmd.Stderr = stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
