@@ -11,9 +11,9 @@ import (
 // Check is the net below all other tests: it must hold.
 func TestCheck(t *testing.T) {
 	for _, tt := range []struct {
-		name   string
-		break_ func(*tx) error
-		want   string
+		name  string
+		spoil func(*tx) error
+		want  string
 	}{
 		{"index key too much", func(t *tx) error {
 			return t.put(bucketNodesByState, nodeIndexKey(broker.Node{ID: 1, Pool: "b", State: broker.NodeReady}), nil)
@@ -34,7 +34,11 @@ func TestCheck(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer s.Close()
+			defer func() {
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
 			err = s.update(t.Context(), func(t *tx) error {
 				if err := t.CreateNode(&broker.Node{UID: "u", Pool: "a", State: broker.NodeReady}); err != nil {
 					return err
@@ -53,7 +57,7 @@ func TestCheck(t *testing.T) {
 			if err := s.Check(t.Context()); err != nil {
 				t.Fatalf("a sound store: %v", err)
 			}
-			if err := s.update(t.Context(), tt.break_); err != nil {
+			if err := s.update(t.Context(), tt.spoil); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Check(t.Context()); err == nil || !strings.Contains(err.Error(), tt.want) {

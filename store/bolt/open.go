@@ -141,7 +141,7 @@ func openFile(path string, timeout time.Duration) (db *bbolt.DB, file *os.File, 
 // letGo closes a file that bbolt can't close any more. The mapping stays, and
 // with it the file's lock, unless it is released by name.
 func letGo(file *os.File) error {
-	return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close()) //nolint:gosec // a descriptor is small
+	return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
 }
 
 // accept judges whether the opened file is one that this package may work on.

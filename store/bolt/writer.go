@@ -39,7 +39,8 @@ func newCall() *call {
 
 // Update implements [broker.Store]. Calls at once share a commit; each sees the
 // store as if they had run one after the other. A panic of fn undoes its own
-// writes and goes on in the caller.
+// writes and goes on in the caller. When the disk fails during a commit, whether
+// the change is kept is known only from reading it again.
 func (s *Store) Update(ctx context.Context, fn func(broker.Tx) error) error {
 	return s.update(ctx, func(t *tx) error { return fn(t) })
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -259,40 +261,39 @@ func TestClose_finishesWhatRuns(t *testing.T) {
 	})
 }
 
-// A commit that meets damage panics inside bbolt, which may keep its locks. A
-// closed transaction makes it panic as well.
+// A commit that meets damage panics inside bbolt, which may keep its locks.
 func TestCommit_damage(t *testing.T) {
-	s, err := Open(filepath.Join(t.TempDir(), "db"), Options{})
+	path, content := filled(t)
+	s, err := Open(path, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.update(t.Context(), createTenant("before")); err != nil {
-		t.Fatal(err)
-	}
-	b, err := s.db.Begin(true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Rollback(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.commit(b); broker.CodeOf(err) != broker.CodeInternal {
+	err = s.update(t.Context(), func(tx *tx) error {
+		if err := createTenant("lost")(tx); err != nil {
+			return err
+		}
+		page := os.Getpagesize()
+		write(append(content[:2*page:2*page], make([]byte, len(content)-2*page)...))(t, path)
+		return nil
+	})
+	if broker.CodeOf(err) != broker.CodeInternal || !strings.Contains(err.Error(), path) {
 		t.Errorf("got %v, want that the database is damaged", err)
 	}
+	write(content)(t, path)
 	if _, err := s.db.Begin(true); err != nil { // what bbolt would keep
 		t.Fatal(err)
 	}
 	if err := s.update(t.Context(), createTenant("after")); broker.CodeOf(err) != broker.CodeInternal {
 		t.Errorf("an update after damage: got %v", err)
 	}
-	wantNames(t, s, "before")
+	wantNames(t, s) // reading goes on
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 	if err := s.view(t.Context(), readAllOf); broker.CodeOf(err) != broker.CodeUnavailable {
 		t.Errorf("a view of the closed store: got %v", err)
 	}
-	wantNames(t, reopenTest(t, s.path), "before")
+	wantNames(t, reopenTest(t, path))
 }
 
 func TestUpdate_nothingIsLostInACrowd(t *testing.T) {

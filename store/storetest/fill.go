@@ -23,8 +23,8 @@ func fillValue(v reflect.Value, n *int) {
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fillValue(v.Field(i), n)
+		for _, field := range v.Fields() {
+			fillValue(field, n)
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
@@ -48,7 +48,7 @@ func fillValue(v reflect.Value, n *int) {
 		if v.CanInt() {
 			v.SetInt(int64(*n))
 		} else {
-			v.SetUint(uint64(*n % 256)) //nolint:gosec // bytes at most
+			v.SetUint(uint64(*n % 256))
 		}
 	}
 }
@@ -58,13 +58,13 @@ func fillValue(v reflect.Value, n *int) {
 func spoil(p any) { spoilValue(reflect.ValueOf(p).Elem(), false) }
 
 func spoilValue(v reflect.Value, shared bool) {
-	if _, ok := v.Interface().(time.Time); ok {
+	if _, ok := reflect.TypeAssert[time.Time](v); ok {
 		return
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() {
-			spoilValue(v.Field(i), shared)
+		for _, field := range v.Fields() {
+			spoilValue(field, shared)
 		}
 	case reflect.Slice:
 		for i := range v.Len() {

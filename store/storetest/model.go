@@ -323,7 +323,7 @@ func (s *suite) testModel(t *testing.T) {
 				for _, step := range steps {
 					err := step.store(tx)
 					if got := broker.CodeOf(err); got != step.want {
-						return fmt.Errorf("%s: got error %v with code %q, want code %q", step.name, err, got, step.want)
+						rt.Errorf("%s: got error %v with code %q, want code %q", step.name, err, got, step.want)
 					}
 				}
 				inside, err := readEverything(tx)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/duffy-broker/duffy-broker/broker"
@@ -95,9 +96,10 @@ func (s *suite) testNodeCopies(t *testing.T) {
 	spoil(&list[0])
 	same(t, "node after results were changed", read(t, store, nodeByID(n.ID)), want)
 
-	sealed := []byte("sealed")
+	// Larger than what a store might copy for reasons of its own.
+	large := strings.Repeat("sealed", 5000)
 	update(t, store, func(tx broker.Tx) error {
-		sealed = []byte("sealed")
+		sealed := []byte(large)
 		if err := tx.SetNodeTerraform(want.UID, sealed); err != nil {
 			return err
 		}
@@ -106,9 +108,9 @@ func (s *suite) testNodeCopies(t *testing.T) {
 	})
 	terraform := func(tx broker.ReadTx) ([]byte, error) { return tx.NodeTerraform(want.UID) }
 	out := read(t, store, terraform)
-	same(t, "Terraform state after the argument was changed", string(out), "sealed")
+	same(t, "Terraform state after the argument was changed", string(out), large)
 	spoil(&out)
-	same(t, "Terraform state after the result was changed", string(read(t, store, terraform)), "sealed")
+	same(t, "Terraform state after the result was changed", string(read(t, store, terraform)), large)
 }
 
 func (s *suite) testNodeCAS(t *testing.T) {
