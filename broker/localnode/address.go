@@ -98,7 +98,7 @@ func bindOnly(_ context.Context, address netip.AddrPort) (*claim, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
-	socket := os.NewFile(uintptr(fd), address.String()) //nolint:gosec // a descriptor fits
+	socket := os.NewFile(uintptr(fd), address.String())
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: int(address.Port()), Addr: address.Addr().As4()}); err != nil {
 		return nil, errors.Join(fmt.Errorf("bind %s: %w", address, err), socket.Close())
 	}
@@ -117,8 +117,8 @@ func (c *claim) listen() (net.Listener, error) {
 	if c.listener != nil {
 		return c.listener, nil
 	}
-	defer c.socket.Close()                                                  //nolint:errcheck // FileListener works on a copy
-	if err := unix.Listen(int(c.socket.Fd()), unix.SOMAXCONN); err != nil { //nolint:gosec // a descriptor fits an int
+	defer c.socket.Close() //nolint:errcheck // FileListener works on a copy
+	if err := unix.Listen(int(c.socket.Fd()), unix.SOMAXCONN); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", c.address, err)
 	}
 	return net.FileListener(c.socket)

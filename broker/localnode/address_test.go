@@ -109,7 +109,7 @@ func TestBindOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	if conn, err := net.Dial("tcp", bound.address.String()); err == nil {
-		conn.Close()
+		_ = conn.Close()
 		t.Error("it listens already")
 	}
 	for name, bind := range map[string]binder{"bindOnly": bindOnly, "bindAndListen": bindAndListen} {
@@ -121,10 +121,10 @@ func TestBindOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }()
 	conn, err := net.Dial("tcp", bound.address.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.Close()
+	_ = conn.Close()
 }

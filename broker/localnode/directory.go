@@ -83,7 +83,7 @@ func (d directory) lock(create bool) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // a descriptor fits an int
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
 		case errors.Is(err, syscall.EWOULDBLOCK):
 			return nil, errors.Join(errHeld, file.Close())
@@ -102,7 +102,7 @@ func (d directory) lock(create bool) (*os.File, error) {
 // unlock frees a lock at once. Closing alone would not, while another goroutine
 // forks: for a moment its child has the file open too.
 func unlock(file *os.File) error {
-	return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close()) //nolint:gosec // a descriptor fits an int
+	return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
 }
 
 // owns tells whether lock is still the directory's lock file: no more when the
@@ -129,7 +129,7 @@ func (d directory) takeTurn(ctx context.Context, create bool) (*os.File, bool, e
 		if err != nil {
 			return nil, false, err
 		}
-		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // a descriptor fits an int
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil && isFile(file, string(d)) {
 			return file, isNew, nil
 		}

@@ -69,7 +69,7 @@ func letsIn(shell string) bool {
 	if !filepath.IsAbs(shell) || slices.Contains([]string{"nologin", "false"}, filepath.Base(shell)) {
 		return false
 	}
-	info, err := os.Stat(shell)
+	info, err := os.Stat(shell) //nolint:gosec // looked at only
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
@@ -90,12 +90,10 @@ exec "$SHELL" -l
 `, l.home(), l.hostname, string(l.dir), l.shell, path)
 }
 
-// environ is what the script of the built-in server starts with.
+// environ is what the built-in server starts the script with, and so what the
+// script does not set.
 func (l login) environ() []string {
-	env := []string{
-		"HOME=" + l.home(), "USER=" + l.user, "LOGNAME=" + l.user, "SHELL=" + l.shell, "PATH=" + l.path,
-		"DUFFY_NODE=" + l.hostname, nodeDirVariable + "=" + string(l.dir),
-	}
+	env := []string{"USER=" + l.user, "LOGNAME=" + l.user, nodeDirVariable + "=" + string(l.dir)}
 	for _, name := range []string{"LANG", "TZ"} {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)

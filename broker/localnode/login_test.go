@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/ssh"
@@ -91,11 +92,11 @@ func TestLogin_onlyWithAKnownKeyAndAsTheCaller(t *testing.T) {
 		me := n.fact(t, "user")
 		stranger := newKey(t)
 		if client, err := n.dial(t, me, stranger); err == nil {
-			client.Close()
+			_ = client.Close()
 			t.Error("a key that is not in authorized_keys logged in")
 		}
 		if client, err := n.dial(t, "nobody", n.key); err == nil {
-			client.Close()
+			_ = client.Close()
 			t.Error("another user logged in")
 		}
 		// The file is read at each login.
@@ -107,12 +108,12 @@ func TestLogin_onlyWithAKnownKeyAndAsTheCaller(t *testing.T) {
 		if err != nil {
 			t.Fatalf("an added key: %v", err)
 		}
-		client.Close()
+		_ = client.Close()
 		if err := os.WriteFile(keys, []byte(n.Keys[0]+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if client, err := n.dial(t, me, stranger); err == nil {
-			client.Close()
+			_ = client.Close()
 			t.Error("a key that was removed logged in")
 		}
 	})
@@ -127,13 +128,16 @@ func TestLogin_builtinRefusesKeysWithOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if client, err := n.dial(t, n.fact(t, "user"), n.key); err == nil {
-		client.Close()
+		_ = client.Close()
 		t.Error("logged in")
 	}
 }
 
 func TestLogin_terminal(t *testing.T) {
 	eachServer(t, func(t *testing.T, server string) {
+		if server == ServerOpenSSH && !canGiveTerminals() {
+			brokertest.Skip(t, "only root's sshd can give terminals here: /dev/pts is not mounted with the group tty")
+		}
 		t.Setenv("SHELL", "/bin/sh")
 		n := newNode(t, server).start(t)
 		session, err := n.login(t).NewSession()
@@ -167,27 +171,47 @@ func TestLogin_terminal(t *testing.T) {
 				}
 			}
 		}
-		type_ := func(line string) {
+		enter := func(line string) {
 			if _, err := input.Write([]byte(line + "\n")); err != nil {
 				t.Fatal(err)
 			}
 		}
-		type_(`echo "size=$(stty size) term=$TERM" done=$((1))`)
+		enter(`echo "size=$(stty size) term=$TERM" done=$((1))`)
 		until("size=40 132 term=xterm done=1")
 		if err := session.WindowChange(50, 100); err != nil {
 			t.Fatal(err)
 		}
 		// The change has no answer, and comes in order before what is typed next.
-		type_(`echo "size=$(stty size)" done=$((2))`)
+		enter(`echo "size=$(stty size)" done=$((2))`)
 		until("size=50 100 done=2")
 		// A background program keeps the terminal open, and the session ends all the same.
-		type_(`trap "" HUP; sleep 600 & echo last=$((3)); exit 7`)
+		enter(`trap "" HUP; sleep 600 & echo last=$((3)); exit 7`)
 		until("last=3")
 		exit := (*ssh.ExitError)(nil)
 		if err := session.Wait(); !errors.As(err, &exit) || exit.ExitStatus() != 7 {
 			t.Errorf("got %v, want exit status 7", err)
 		}
 	})
+}
+
+// What a program wrote last is read, though the deadline for its end is over.
+func TestDrain(t *testing.T) {
+	master, terminal, err := openPTY()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = master.Close(), terminal.Close() }()
+	if _, err := terminal.WriteString("last words"); err != nil {
+		t.Fatal(err)
+	}
+	if err := master.SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	drain(&got, master)
+	if got.String() != "last words" {
+		t.Errorf("got %q", got.String())
+	}
 }
 
 func TestLogin_signal(t *testing.T) {

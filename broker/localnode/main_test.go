@@ -165,7 +165,7 @@ func (n node) login(t *testing.T) *ssh.Client {
 func (n node) run(t *testing.T, command string) string {
 	t.Helper()
 	client := n.login(t)
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	session, err := client.NewSession()
 	if err != nil {
 		t.Fatal(err)

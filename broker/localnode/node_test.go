@@ -196,14 +196,14 @@ func TestServe_endsIfItsStarterDies(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	to.Close()
-	from.Close()
+	_ = to.Close()
+	_ = from.Close()
 	word := make([]byte, 100)
 	if k, err := hear.Read(word); err != nil || string(word[:k]) != "\"ready\"\n" {
 		t.Errorf("it said %q, %v", word[:k], err)
 	}
-	hear.Close()
-	agree.Close()
+	_ = hear.Close()
+	_ = agree.Close()
 	if err := cmd.Wait(); err == nil {
 		t.Error("it ended without an error")
 	}
@@ -215,7 +215,7 @@ func TestServe_bootDelay(t *testing.T) {
 		n.BootDelay = time.Hour
 		n.start(t)
 		if conn, err := net.Dial("tcp", n.address(t)); err == nil {
-			conn.Close()
+			_ = conn.Close()
 			t.Error("a node that boots for an hour listens at once")
 		}
 
@@ -225,7 +225,7 @@ func TestServe_bootDelay(t *testing.T) {
 		eventually(t, "the node listens", func() bool {
 			conn, err := net.Dial("tcp", soon.address(t))
 			if err == nil {
-				conn.Close()
+				_ = conn.Close()
 			}
 			return err == nil
 		})
@@ -241,7 +241,7 @@ func TestServe_silent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if _, err := conn.Write([]byte("SSH-2.0-test\r\n")); err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +344,7 @@ func TestServe_survivesNoise(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, _ = io.WriteString(conn, noise)
-			conn.Close()
+			_ = conn.Close()
 		}
 		n.run(t, "true")
 	})

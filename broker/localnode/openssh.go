@@ -8,7 +8,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 )
 
 // openssh hands every connection to an sshd of its own, in inetd mode.
@@ -52,6 +56,29 @@ func isLocked(shadow, name string) bool {
 		}
 	}
 	return false
+}
+
+// canGiveTerminals tells whether sshd can. It gives each to the group tty, which
+// only root or a member can do. On most systems the terminals belong to that group
+// from the start; in some containers they don't, and logins without one work only.
+func canGiveTerminals() bool {
+	group, err := user.LookupGroup("tty")
+	if os.Geteuid() == 0 || err != nil {
+		return true
+	}
+	master, terminal, err := openPTY()
+	if err != nil {
+		return false
+	}
+	defer master.Close()   //nolint:errcheck // nothing was written
+	defer terminal.Close() //nolint:errcheck // as above
+	info, err := terminal.Stat()
+	if err != nil {
+		return false
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	groups, _ := os.Getgroups()
+	return ok && slices.ContainsFunc(append(groups, int(owner.Gid)), func(gid int) bool { return strconv.Itoa(gid) == group.Gid })
 }
 
 // sshdConfig keeps sshd away from the caller's real home: its keys, its rc files

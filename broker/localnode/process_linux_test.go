@@ -24,7 +24,7 @@ func TestServe_diesAfter(t *testing.T) {
 			t.Error("a tenant's process lives on")
 		}
 		if conn, err := net.Dial("tcp", n.address(t)); err == nil {
-			conn.Close()
+			_ = conn.Close()
 			t.Error("it listens still")
 		}
 	})
@@ -67,7 +67,7 @@ func startDaemon(t *testing.T, n node, bare bool) int {
 func TestStop_leavesNothing(t *testing.T) {
 	eachServer(t, func(t *testing.T, server string) {
 		n := newNode(t, server).start(t)
-		server_ := n.pid(t)
+		process := n.pid(t)
 		daemon, bare := startDaemon(t, n, false), startDaemon(t, n, true)
 		// A session that is in use, deaf to what it could be asked.
 		session, err := n.login(t).NewSession()
@@ -96,7 +96,7 @@ func TestStop_leavesNothing(t *testing.T) {
 		if err := Stop(t.Context(), n.Dir); err != nil {
 			t.Fatal(err)
 		}
-		for name, pid := range map[string]int{"server": server_, "daemon": daemon, "bare daemon": bare, "busy session": busy} {
+		for name, pid := range map[string]int{"server": process, "daemon": daemon, "bare daemon": bare, "busy session": busy} {
 			if isAlive(pid) {
 				t.Errorf("%s %d lives on", name, pid)
 			}

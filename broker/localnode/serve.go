@@ -125,7 +125,7 @@ func prepare(o Options, dir directory, procs *children) (server, login, error) {
 	if o.Silent {
 		return silent{}, l, nil
 	}
-	if o.Server != ServerBuiltin {
+	if o.Server == ServerOpenSSH || o.Server == ServerAuto && canGiveTerminals() {
 		s, err := newOpenSSH(l, procs)
 		if err == nil {
 			return s, l, nil

@@ -135,7 +135,7 @@ func openPTY() (master, terminal *os.File, err error) {
 	if err = errors.Join(err, blocking.Close()); err != nil {
 		return nil, nil, errors.Join(err, terminal.Close())
 	}
-	return os.NewFile(uintptr(fd), blocking.Name()), terminal, nil //nolint:gosec // a descriptor fits
+	return os.NewFile(uintptr(fd), blocking.Name()), terminal, nil
 }
 
 func resize(master *os.File, columns, rows uint32) error {
@@ -143,9 +143,9 @@ func resize(master *os.File, columns, rows uint32) error {
 	if err != nil {
 		return err
 	}
-	size := &unix.Winsize{Col: uint16(min(columns, 1<<15)), Row: uint16(min(rows, 1<<15))} //nolint:gosec // bounded
+	size := &unix.Winsize{Col: uint16(min(columns, 1<<15)), Row: uint16(min(rows, 1<<15))}
 	control := raw.Control(func(fd uintptr) {
-		err = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, size) //nolint:gosec // a descriptor fits an int
+		err = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, size)
 	})
 	return errors.Join(control, err)
 }

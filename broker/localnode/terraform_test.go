@@ -3,6 +3,7 @@ package localnode
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,9 +34,7 @@ func newWorkspace(t *testing.T, variables map[string]any) workspace {
 		"id": "b", "node_id": w.node.UID, "pool": "p", "hostname": w.node.Hostname, "tags": map[string]string{},
 		"ssh_public_keys": append([]string{keyLine(newKey(t))}, w.node.Keys...), "directory": w.node.Dir,
 	}}
-	for name, value := range variables {
-		all[name] = value
-	}
+	maps.Copy(all, variables)
 	text, err := json.Marshal(all)
 	if err != nil {
 		t.Fatal(err)

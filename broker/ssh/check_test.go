@@ -135,7 +135,7 @@ func TestCheck_saysWhichStepFailedLast(t *testing.T) {
 				if tt.change != nil {
 					tt.change(t, &f)
 				}
-				_, err := f.client.Check(t.Context(), withTimeout(f.node, 800*time.Millisecond))
+				_, err := f.client.Check(t.Context(), withTimeout(f.node, 500*time.Millisecond))
 				wantError(t, err, broker.CodeUnavailable, append(tt.want, "node 7 can't be used over ssh: ")...)
 				if !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("%v is not the end of a deadline", err)
@@ -206,10 +206,13 @@ func TestCheck_closedConnections(t *testing.T) {
 			if err != nil {
 				return
 			}
-			conn.Close()
+			_ = conn.Close()
 		}
 	}()
-	defer func() { listener.Close(); <-done }()
+	defer func() {
+		_ = listener.Close()
+		<-done
+	}()
 	signer, _ := tenant(t)
 	_, port, err := net.SplitHostPort(listener.Addr().String())
 	if err != nil {

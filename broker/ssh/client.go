@@ -88,8 +88,10 @@ func (c *Client) connect(ctx context.Context, n broker.Node, learn bool) (*conne
 		return nil, &attemptError{step: stepHandshake, what: "recorded host keys", cause: err, final: true}
 	}
 	if len(known) == 0 && !learn {
-		return nil, &attemptError{step: stepHandshake, what: "recorded host keys", final: true,
-			cause: errors.New("there are none, so the node can't be told from another")}
+		return nil, &attemptError{
+			step: stepHandshake, what: "recorded host keys", final: true,
+			cause: errors.New("there are none, so the node can't be told from another"),
+		}
 	}
 	user, port := n.SSHUser, n.SSHPort
 	if user == "" {

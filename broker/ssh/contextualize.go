@@ -21,7 +21,7 @@ const done = "duffy-broker: done"
 // The scripts run as `/bin/sh -c '...'` by whatever login shell there is. So they
 // hold nothing that any of sh, csh and fish sees within single quotes: no single
 // quote, no exclamation mark, no backslash before another or a quote, no end of
-// line. Of outside programs they need mkdir, cat, chmod and mv only. The new file
+// line. Of outside programs they need mkdir, cat, mv and rm only. The new file
 // is written beside the old one and moved over it, so that a login sees one or the
 // other whole. Keys come on standard input and are never part of a command.
 //
@@ -29,7 +29,7 @@ const done = "duffy-broker: done"
 const (
 	preamble = `set -e; umask 077; m="` + marker + `"; f="$HOME/.ssh/authorized_keys"; t="$f.duffy.$$"; x=; r() { rm -f "$t"; }; trap r EXIT; ` +
 		`k() { if [ -f "$f" ]; then while IFS= read -r l || [ -n "$l" ]; do if [ "$l" = "$m" ]; then x=1; return 0; fi; printf "%s\n" "$l"; done < "$f"; fi; }; `
-	replace  = `chmod 600 "$t"; mv -f "$t" "$f"; `
+	replace  = `mv -f "$t" "$f"; `
 	farewell = `trap - EXIT; echo "` + done + `"`
 
 	addScript    = preamble + `mkdir -p "$HOME/.ssh"; { k; printf "%s\n" "$m"; cat; } > "$t"; ` + replace + farewell
