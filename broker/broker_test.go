@@ -333,6 +333,32 @@ func TestNoSpareLeft(t *testing.T) {
 		t.Errorf("an abandoned session is shown: %v", err)
 	}
 	w.checkLinks()
+	nodes, err := w.b.NodesByID(t.Context(), 1, 2)
+	if err != nil || nodes[2].SessionID != 0 || nodes[2].State != broker.NodeChecking {
+		t.Errorf("the good node returns to stock as %+v, %v; want it in no session", nodes[2], err)
+	}
+}
+
+// Ending a session takes back its own nodes only, whatever its record says.
+func TestEndSessionLeavesOthersNodes(t *testing.T) {
+	w := newWorld(t, 2)
+	s, err := w.b.RequestSession(t.Context(), w.demo, want("small", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = w.store.Update(t.Context(), func(tx broker.Tx) error {
+		stranger := broker.Session{TenantID: w.other.ID, State: broker.SessionActive, Nodes: s.Nodes}
+		if err := tx.CreateSession(&stranger); err != nil {
+			return err
+		}
+		return broker.EndSession(tx, &stranger, t0, "test")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := w.states(); got[broker.NodeDeployed] != 1 {
+		t.Errorf("states %v: the node of another session was taken", got)
+	}
 }
 
 // A client that hangs up is no fault of the nodes.

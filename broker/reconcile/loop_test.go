@@ -95,6 +95,18 @@ func (w *world) nodes() []broker.Node {
 	return nodes
 }
 
+func (w *world) terraform(uid string) (sealed []byte) {
+	w.t.Helper()
+	err := w.store.View(context.Background(), func(tx broker.ReadTx) (err error) {
+		sealed, err = tx.NodeTerraform(uid)
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return sealed
+}
+
 func (w *world) states() map[broker.NodeState]int {
 	counts := map[broker.NodeState]int{}
 	for _, n := range w.nodes() {
@@ -156,6 +168,9 @@ func (w *world) rest() {
 				w.t.Errorf("node %d in stock carries the key %q", n.ID, key)
 			}
 		case broker.NodeGone:
+			if w.terraform(n.UID) != nil {
+				w.t.Errorf("node %d is gone, and its Terraform state is kept", n.ID)
+			}
 		default:
 			w.t.Errorf("node %d of pool %s rests as %s: %s", n.ID, n.Pool, n.State, n.Failure)
 		}
@@ -304,6 +319,64 @@ func TestRestartDuringRequest(t *testing.T) {
 	})
 }
 
+// A request that takes its time is not taken for what a crash left behind.
+func TestRequestInProgressIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := &brokertest.Cloud{Delay: func(op string) time.Duration {
+			if op == "contextualize" {
+				return 10 * time.Second
+			}
+			return 0
+		}}
+		w := newWorld(t, cloud, testPool("a", 2, 5))
+		w.start()
+		defer func() { w.stopLoop() }()
+		time.Sleep(time.Minute)
+		s, err := w.b.RequestSession(t.Context(), w.admin, broker.SessionRequest{Specs: []broker.NodesSpec{{Pool: "a", Quantity: 2}}})
+		if err != nil || s.State != broker.SessionActive {
+			t.Errorf("got %+v, %v", s, err)
+		}
+	})
+}
+
+// A broker that stops leaves its runs alone, and does not call them failed.
+func TestStopDuringWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := &brokertest.Cloud{Delay: func(string) time.Duration { return 10 * time.Second }}
+		p := testPool("a", 1, 2)
+		w := newWorld(t, cloud, p)
+		for _, step := range []struct {
+			after time.Duration
+			fill  int
+			want  broker.NodeState
+		}{
+			{5 * time.Second, 1, broker.NodeApplying},
+			{15 * time.Second, 1, broker.NodeChecking},
+			{15 * time.Second, 0, broker.NodeDestroying},
+		} {
+			p.FillLevel = 1
+			w.pools.Set([]broker.Pool{p})
+			w.start()
+			if step.fill == 0 {
+				time.Sleep(time.Minute)
+				p.FillLevel = 0
+				w.pools.Set([]broker.Pool{p})
+				w.b.AbandonedByClient(t.Context(), 0) //nolint:errcheck // only wakes the loop
+				time.Sleep(5 * time.Second)
+			} else {
+				time.Sleep(step.after)
+			}
+			w.stopLoop()
+			if got := w.states(); got[step.want] != 1 || got[broker.NodeFailed] != 0 {
+				t.Errorf("stopped, and the states are %v, want one %s", got, step.want)
+			}
+		}
+		if got := cloud.Calls("apply"); got != 2 {
+			t.Errorf("apply was called %d times, want twice: begun, and adopted", got)
+		}
+	})
+}
+
 // frozen is a store that its process can't reach once it is dead.
 type frozen struct {
 	broker.Store
@@ -374,6 +447,16 @@ func TestBrokenPoolIsBounded(t *testing.T) {
 		mended.Store(true)
 		time.Sleep(11 * time.Minute)
 		w.rest()
+		err := w.store.View(t.Context(), func(tx broker.ReadTx) error {
+			healths, err := tx.PoolHealths()
+			if len(healths) != 0 {
+				t.Errorf("failures are remembered after a success: %+v", healths)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -1,0 +1,78 @@
+package reconcile
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/store/memory"
+)
+
+// What was planned on an older world is looked at once more when it is
+// committed: nodes that have moved on are left alone, extended sessions go on,
+// and the maximum holds whatever was counted before.
+func TestCommitOfAnOldPlan(t *testing.T) {
+	store, pools := memory.New(), new(broker.PoolSet)
+	p := testPool("a", 2, 4)
+	pools.Set([]broker.Pool{p})
+	loop := New(Config{Store: store, Pools: pools, Log: slog.New(slog.DiscardHandler)})
+	lent, ready := broker.NewNode(p, t0), broker.NewNode(p, t0)
+	lent.State, ready.State = broker.NodeDeployed, broker.NodeReady
+	session := broker.Session{State: broker.SessionActive, ExpiresAt: t0.Add(time.Hour)}
+	err := store.Update(t.Context(), func(tx broker.Tx) error {
+		lent.ID, ready.ID, session.ID, session.Nodes = 0, 0, 0, nil
+		if err := tx.CreateSession(&session); err != nil {
+			return err
+		}
+		lent.SessionID = session.ID
+		for _, n := range []*broker.Node{&lent, &ready} {
+			if err := tx.CreateNode(n); err != nil {
+				return err
+			}
+		}
+		session.Nodes = []broker.LentNode{{ID: lent.ID, Pool: "a"}}
+		return tx.UpdateSession(broker.SessionActive, session)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	jobs, err := loop.commit(t.Context(), t0, []Action{
+		{Kind: ReleaseNode, NodeID: lent.ID, Pool: "a", State: broker.NodeReady},        // lent since
+		{Kind: DestroyNode, NodeID: ready.ID, Pool: "a", State: broker.NodeFailed},      // never was
+		{Kind: CheckNode, NodeID: 99, Pool: "a", State: broker.NodeChecking},            // forgotten since
+		{Kind: ExpireSession, SessionID: session.ID, Session: broker.SessionActive},     // extended since
+		{Kind: AbandonSession, SessionID: session.ID, Session: broker.SessionPreparing}, // acknowledged since
+		{Kind: CreateNode, Pool: "a"}, {Kind: CreateNode, Pool: "a"}, {Kind: CreateNode, Pool: "a"}, // one too many
+		{Kind: CreateNode, Pool: "b"}, // its pool has gone
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(jobs) != 2 {
+		t.Errorf("%d jobs follow, want the 2 creates that fit: %+v", len(jobs), jobs)
+	}
+	got := map[broker.NodeState]int{}
+	err = store.View(t.Context(), func(tx broker.ReadTx) error {
+		nodes, err := tx.Nodes(broker.NodeQuery{})
+		for _, n := range nodes {
+			got[n.State]++
+		}
+		if err != nil {
+			return err
+		}
+		s, err := tx.Session(session.ID)
+		if s.State != broker.SessionActive {
+			t.Errorf("the session is %s", s.State)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[broker.NodeState]int{broker.NodeDeployed: 1, broker.NodeReady: 1, broker.NodeApplying: 2}, got); diff != "" {
+		t.Errorf("nodes (-want +got):\n%s", diff)
+	}
+}
