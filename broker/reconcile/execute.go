@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/duffy-broker/duffy-broker/broker"
@@ -47,7 +46,8 @@ func (l *Loop) start(ctx context.Context, j job) {
 }
 
 // update changes a node after work on it, if it is still in the state that the
-// work began in.
+// work began in. Once ctx has ended it changes nothing, so that a run that goes
+// on without us is not taken for one that failed: the next process adopts it.
 func (l *Loop) update(ctx context.Context, n broker.Node, change func(broker.Tx, *broker.Node) error) (now broker.Node, err error) {
 	err = l.cfg.Store.Update(ctx, func(tx broker.Tx) error {
 		if now, err = tx.Node(n.ID); err != nil {
@@ -63,9 +63,6 @@ func (l *Loop) update(ctx context.Context, n broker.Node, change func(broker.Tx,
 
 func (l *Loop) apply(ctx context.Context, n broker.Node) (broker.Node, error) {
 	result, runErr := l.cfg.Provisioner.Apply(ctx, n)
-	if ctx.Err() != nil && errors.Is(runErr, ctx.Err()) {
-		return n, runErr // stopping: the run goes on, and is adopted later
-	}
 	at := l.cfg.Now()
 	n, err := l.update(ctx, n, func(tx broker.Tx, n *broker.Node) error {
 		if err := tx.SetNodeTerraform(n.UID, result.State); err != nil {
@@ -185,9 +182,6 @@ func (l *Loop) destroy(ctx context.Context, n broker.Node) (broker.Node, error) 
 		return n, err
 	}
 	result, runErr := l.cfg.Provisioner.Destroy(ctx, n, sealed)
-	if ctx.Err() != nil && errors.Is(runErr, ctx.Err()) {
-		return n, runErr
-	}
 	at := l.cfg.Now()
 	n, err = l.update(ctx, n, func(tx broker.Tx, n *broker.Node) error {
 		if runErr == nil {
