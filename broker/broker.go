@@ -78,13 +78,19 @@ func (b *Broker) serve(request string) (done func()) {
 	}
 }
 
-// Identity gives the broker's identity, made on the first call.
+// Identity gives the broker's identity, made on the first call. CodeConflict if
+// the store belongs to other keys than the configured ones.
 func (b *Broker) Identity(ctx context.Context) (Identity, error) {
 	var id Identity
 	fresh := Identity{ID: NewUUID(), CreatedAt: b.cfg.Now()}
+	fresh.KeyCheck = b.cfg.Keys.HashAPIKey(fresh.ID)
 	err := b.cfg.Store.Update(ctx, func(tx Tx) error {
 		var err error
 		if id, err = tx.Identity(); CodeOf(err) != CodeNotFound {
+			if err == nil && !b.cfg.Keys.EqualAPIKey(id.ID, id.KeyCheck) {
+				return Errorf(CodeConflict, "the keys are not those that this database was made with: its secrets can't be read, and no API key would fit").
+					WithHint("put back the keys directory from the backup that belongs to the database")
+			}
 			return err
 		}
 		id = fresh
@@ -174,15 +180,24 @@ func (b *Broker) RequestSession(ctx context.Context, actor Tenant, req SessionRe
 	}
 	request := NewUID()
 	done := b.serve(request)
-	defer done()
-	defer b.cfg.Wake() // stock has shrunk, or a leftover is to be repaired
+	defer func() {
+		done()
+		b.cfg.Wake() // stock has shrunk, or a leftover is to be repaired
+	}()
 
 	session, keys, err := b.reserve(ctx, actor, req, request)
-	if err != nil || session.State == SessionActive {
-		return session, err
+	if err != nil {
+		// A store that failed may have kept the change all the same.
+		if code := CodeOf(err); session.ID != 0 && (code == CodeInternal || code == CodeUnavailable) {
+			b.abandon(ctx, session.ID, request, err)
+		}
+		return Session{}, err
+	}
+	if session.State == SessionActive {
+		return session, nil
 	}
 	if err := b.contextualize(ctx, &session, keys); err != nil {
-		b.abandon(ctx, session.ID, err)
+		b.abandon(ctx, session.ID, request, err)
 		return Session{}, err
 	}
 	return session, nil
@@ -447,11 +462,14 @@ func (b *Broker) replace(ctx context.Context, s *Session, failed map[int64]error
 
 // abandon gives up a session that was not acknowledged. Should the store refuse,
 // the reconcile loop does it, since nobody serves the request any more.
-func (b *Broker) abandon(ctx context.Context, id int64, cause error) {
+func (b *Broker) abandon(ctx context.Context, id int64, request string, cause error) {
 	ctx = context.WithoutCancel(ctx)
 	now := b.cfg.Now()
 	err := b.cfg.Store.Update(ctx, func(tx Tx) error {
 		s, err := tx.Session(id)
+		if CodeOf(err) == CodeNotFound || s.Request != request {
+			return nil // it was not kept
+		}
 		if err != nil {
 			return err
 		}

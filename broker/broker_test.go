@@ -405,6 +405,13 @@ func TestAbandonedByClient(t *testing.T) {
 // session is half made, and an error leaves no session that its tenant would
 // pay for.
 func TestStoreFailsDuringRequest(t *testing.T) {
+	t.Run("ssh", func(t *testing.T) { storeFails(t, "small", 4) })
+	t.Run("no ssh", func(t *testing.T) { storeFails(t, "plain", 2) })
+}
+
+// storeFails fails one commit after the other of a request for two nodes of a
+// pool, which takes at least so many commits less one.
+func storeFails(t *testing.T, pool string, commits int) {
 	errDisk := errors.New("no space left on device")
 	for _, when := range []fault.When{fault.Before, fault.After} {
 		for call := 1; ; call++ {
@@ -416,10 +423,10 @@ func TestStoreFailsDuringRequest(t *testing.T) {
 				return nil
 			}
 			w.fault.FailUpdate(call, when, errDisk)
-			s, err := w.b.RequestSession(t.Context(), w.demo, want("small", 2))
+			s, err := w.b.RequestSession(t.Context(), w.demo, want(pool, 2))
 			w.checkLinks()
 			if err == nil {
-				if call < 4 {
+				if call < commits {
 					t.Errorf("%v commit %d: the request succeeded with %+v, want the error", when, call, s)
 				}
 				break
@@ -434,8 +441,6 @@ func TestStoreFailsDuringRequest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Only a first commit that no one heard of may leave something, and
-			// that is a preparing session, which the loop abandons.
 			if len(sessions) != 0 {
 				t.Errorf("%v commit %d: the tenant got an error and holds %d sessions", when, call, len(sessions))
 			}
@@ -608,6 +613,33 @@ func TestNodeStatesLeadToGone(t *testing.T) {
 			t.Errorf("%s has no word on the wire", state)
 		}
 	}
+}
+
+// Keys that are not those of the store would make every API key wrong and every
+// state unreadable: that is said at once.
+func TestIdentityKnowsItsKeys(t *testing.T) {
+	store := memory.New()
+	open := func(keys broker.KeyHasher) (broker.Identity, error) {
+		return broker.New(broker.Config{Store: store, Keys: keys, Now: func() time.Time { return t0 }}).Identity(t.Context())
+	}
+	first, err := open(plainKeys{})
+	if err != nil || first.ID == "" {
+		t.Fatalf("got %+v, %v", first, err)
+	}
+	if again, err := open(plainKeys{}); err != nil || again.ID != first.ID {
+		t.Errorf("the second time it is %+v, %v", again, err)
+	}
+	if _, err := open(otherKeys{}); broker.CodeOf(err) != broker.CodeConflict || !strings.Contains(broker.HintOf(err), "backup") {
+		t.Errorf("with other keys: %v, want a conflict with a hint", err)
+	}
+}
+
+// otherKeys hashes as a broker with another root key does.
+type otherKeys struct{ plainKeys }
+
+func (otherKeys) HashAPIKey(key string) []byte { return plainKeys{}.HashAPIKey("other " + key) }
+func (k otherKeys) EqualAPIKey(key string, hash []byte) bool {
+	return bytes.Equal(hash, k.HashAPIKey(key))
 }
 
 func TestErrorText(t *testing.T) {

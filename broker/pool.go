@@ -31,7 +31,8 @@ type ReadyCheck struct {
 type Source struct {
 	// Template names the kept copy of the module tree, initialised, by content hash.
 	Template string `json:"template"`
-	// Variables are the module's inputs other than `broker`: a JSON object.
+	// Variables are the module's inputs other than `broker`, sealed by the
+	// provisioner: they may hold secrets.
 	Variables json.RawMessage `json:"variables,omitempty"`
 	// Generation is the hash of template and variables.
 	Generation string `json:"generation"`
@@ -59,7 +60,8 @@ type Pool struct {
 // pool costs a bounded number of attempts an hour, across restarts too.
 type PoolHealth struct {
 	Pool        string    `json:"pool"`
-	Failures    int       `json:"failures"` // creates that failed since the last that succeeded
+	Generation  string    `json:"generation"` // what failed; another generation starts afresh
+	Failures    int       `json:"failures"`   // creates that failed since the last that succeeded
 	LastFailure time.Time `json:"last_failure"`
 	Message     string    `json:"message,omitempty"` // of the last failure
 }

@@ -101,6 +101,9 @@ type Tx interface {
 type Identity struct {
 	ID        string    `json:"id"` // UUID
 	CreatedAt time.Time `json:"created_at"`
+	// KeyCheck is the keyed hash of ID: it tells the keys that the store's
+	// secrets are sealed with from all others.
+	KeyCheck []byte `json:"key_check"`
 }
 
 // NodeQuery selects nodes. Zero fields select all.

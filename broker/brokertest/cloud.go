@@ -22,6 +22,8 @@ type Cloud struct {
 	Delay func(op string) time.Duration
 	// Fail gives the error of a call, or nil.
 	Fail func(op string, n broker.Node) error
+	// Blind makes a failing destroy give no state: not known what is left.
+	Blind bool
 	// Partial tells whether a failing apply leaves a machine behind.
 	Partial func(n broker.Node) bool
 
@@ -96,6 +98,9 @@ func (c *Cloud) Apply(ctx context.Context, n broker.Node) (broker.Result, error)
 // Destroy implements [broker.Provisioner].
 func (c *Cloud) Destroy(ctx context.Context, n broker.Node, sealed []byte) (broker.Result, error) {
 	if err := c.call(ctx, "destroy", n); err != nil {
+		if c.Blind {
+			sealed = nil
+		}
 		return broker.Result{State: sealed}, err
 	}
 	c.mu.Lock()
@@ -105,7 +110,12 @@ func (c *Cloud) Destroy(ctx context.Context, n broker.Node, sealed []byte) (brok
 }
 
 // Discard implements [broker.Provisioner].
-func (c *Cloud) Discard(broker.Node) error { return nil }
+func (c *Cloud) Discard(broker.Node) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls["discard"]++
+	return nil
+}
 
 // Check implements [broker.Contextualizer].
 func (c *Cloud) Check(ctx context.Context, n broker.Node) ([]string, error) {

@@ -76,3 +76,23 @@ func TestCommitOfAnOldPlan(t *testing.T) {
 		t.Errorf("nodes (-want +got):\n%s", diff)
 	}
 }
+
+// Work that ends after its node has moved on changes nothing.
+func TestResultOfAnOldState(t *testing.T) {
+	store := memory.New()
+	loop := New(Config{Store: store, Log: slog.New(slog.DiscardHandler)})
+	n := broker.NewNode(testPool("a", 1, 1), t0)
+	n.State = broker.NodeReady
+	if err := store.Update(t.Context(), func(tx broker.Tx) error { n.ID = 0; return tx.CreateNode(&n) }); err != nil {
+		t.Fatal(err)
+	}
+	old := n
+	old.State = broker.NodeChecking
+	_, err := loop.update(t.Context(), old, func(tx broker.Tx, n *broker.Node) error {
+		t.Error("the result would be written")
+		return nil
+	})
+	if !broker.IsTransition(err) {
+		t.Errorf("got %v, want a transition error", err)
+	}
+}

@@ -69,7 +69,7 @@ func (l *Loop) apply(ctx context.Context, n broker.Node) (broker.Node, error) {
 			return err
 		}
 		if runErr != nil {
-			return fail(tx, n, at, "create", runErr)
+			return l.fail(tx, n, at, "create", runErr)
 		}
 		name := n.Hostname
 		n.Outputs = result.Outputs
@@ -84,23 +84,49 @@ func (l *Loop) apply(ctx context.Context, n broker.Node) (broker.Node, error) {
 	l.discard(ctx, n)
 	if runErr != nil {
 		l.cfg.Log.ErrorContext(ctx, "node can't be created", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "error", runErr)
+		l.warnResting(ctx, n.Pool)
 	}
 	return n, nil
 }
 
 // fail marks a node as failed and counts the failure against its pool.
-func fail(tx broker.Tx, n *broker.Node, at time.Time, step string, cause error) error {
+func (l *Loop) fail(tx broker.Tx, n *broker.Node, at time.Time, step string, cause error) error {
 	n.Failure = step + ": " + cause.Error()
-	if err := broker.MoveNode(tx, n, broker.NodeFailed, at, n.Failure); err != nil {
+	fresh := l.fresh(*n)
+	if err := broker.MoveNode(tx, n, broker.NodeFailed, at, n.Failure); err != nil || !fresh {
 		return err
 	}
 	h, err := tx.PoolHealth(n.Pool)
 	if err != nil {
 		return err
 	}
+	if h.Generation != n.Source.Generation {
+		h = broker.PoolHealth{Pool: n.Pool, Generation: n.Source.Generation}
+	}
 	h.Failures++
 	h.LastFailure, h.Message = at, n.Failure
 	return tx.SetPoolHealth(h)
+}
+
+// fresh tells whether the fate of a node says something about its pool as it is
+// defined now: not if it was made from an older generation, nor if it returns to
+// stock from a session that came to nothing.
+func (l *Loop) fresh(n broker.Node) bool {
+	p, ok := l.cfg.Pools.Get(n.Pool)
+	return ok && n.Source.Generation == p.Source.Generation && !n.Touched
+}
+
+// warnResting says that a pool's creates pause after repeated failures.
+func (l *Loop) warnResting(ctx context.Context, pool string) {
+	var h broker.PoolHealth
+	err := l.cfg.Store.View(ctx, func(tx broker.ReadTx) (err error) {
+		h, err = tx.PoolHealth(pool)
+		return err
+	})
+	if pause := BreakerPause(h.Failures); err == nil && pause > 0 {
+		l.cfg.Log.WarnContext(ctx, "pool rests: its creates fail one after the other",
+			"pool", pool, "failures", h.Failures, "next_try", h.LastFailure.Add(pause))
+	}
 }
 
 // discard removes a run's directory after its result was committed. A failure
@@ -123,19 +149,22 @@ func (l *Loop) check(ctx context.Context, n broker.Node) (broker.Node, error) {
 	at := l.cfg.Now()
 	n, err := l.update(ctx, n, func(tx broker.Tx, n *broker.Node) error {
 		if runErr != nil {
-			return fail(tx, n, at, "ready check", runErr)
+			return l.fail(tx, n, at, "ready check", runErr)
 		}
 		if len(keys) > 0 {
 			n.HostKeys = keys
 		}
-		n.Touched = false
-		if err := tx.SetPoolHealth(broker.PoolHealth{Pool: n.Pool}); err != nil {
-			return err
+		if l.fresh(*n) {
+			if err := tx.SetPoolHealth(broker.PoolHealth{Pool: n.Pool}); err != nil {
+				return err
+			}
 		}
+		n.Touched = false
 		return broker.MoveNode(tx, n, broker.NodeReady, at, "")
 	})
 	if err == nil && runErr != nil {
 		l.cfg.Log.ErrorContext(ctx, "node is not ready", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "error", runErr)
+		l.warnResting(ctx, n.Pool)
 	}
 	return n, err
 }

@@ -164,6 +164,9 @@ func (w *world) rest() {
 		switch n.State {
 		case broker.NodeReady:
 			ready[n.Pool]++
+			if n.Touched {
+				w.t.Errorf("node %d in stock counts as touched by a tenant", n.ID)
+			}
 			if key := w.cloud.Keys(n.UID); key != "" {
 				w.t.Errorf("node %d in stock carries the key %q", n.ID, key)
 			}
@@ -418,6 +421,36 @@ func TestDestroyIsRetriedForEver(t *testing.T) {
 		mended.Store(true)
 		time.Sleep(11 * time.Minute)
 		w.rest()
+	})
+}
+
+// A destroy that fails without saying what is left takes nothing from what is
+// known: neither from the store, nor from the run's directory.
+func TestBlindDestroyKeepsTheState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := &brokertest.Cloud{Blind: true, Fail: func(op string, _ broker.Node) error {
+			if op == "destroy" {
+				return errors.New("the state file is empty")
+			}
+			return nil
+		}}
+		p := testPool("a", 1, 2)
+		w := newWorld(t, cloud, p)
+		w.start()
+		defer func() { w.stopLoop() }()
+		time.Sleep(time.Minute)
+		n, before := w.nodes()[0], cloud.Calls("discard")
+		w.pools.Set([]broker.Pool{testPool("a", 0, 2)})
+		time.Sleep(time.Minute)
+		if cloud.Calls("destroy") < 2 {
+			t.Fatal("destroy was not tried twice")
+		}
+		if got := string(w.terraform(n.UID)); got != "state of "+n.UID {
+			t.Errorf("the stored state is %q after a destroy that gave none", got)
+		}
+		if got := cloud.Calls("discard"); got != before {
+			t.Errorf("the run directory was discarded %d times", got-before)
+		}
 	})
 }
 

@@ -254,7 +254,7 @@ func (p *planner) release() {
 		case entry.ready == entry.FillLevel && entry.provisioning == 0 && slices.ContainsFunc(entry.stock, stale):
 			if entry.total < entry.MaxNodes {
 				entry.surge = 1
-			} else if h := p.Health[entry.Name]; h.Failures == 0 || !p.waits(h.LastFailure.Add(breakerPauseMax)) {
+			} else if h := p.health(entry); h.Failures == 0 || !p.waits(h.LastFailure.Add(breakerPauseMax)) {
 				reason, count = "stale: made from an older generation", 1
 			}
 		}
@@ -349,7 +349,7 @@ func (p *planner) wanted(entry *pool) int {
 	planned := len(entry.apply)
 	missing := entry.FillLevel + entry.surge - entry.ready - entry.provisioning
 	fresh := max(0, min(missing, entry.MaxNodes-entry.total))
-	health := p.Health[entry.Name]
+	health := p.health(entry)
 	if health.Failures < breakerThreshold {
 		return planned + fresh
 	}
@@ -360,6 +360,15 @@ func (p *planner) wanted(entry *pool) int {
 		return 0
 	}
 	return min(1, planned+fresh)
+}
+
+// health gives the failures of what the pool is made from now: a changed module
+// or variable is a new start.
+func (p *planner) health(entry *pool) broker.PoolHealth {
+	if h := p.Health[entry.Name]; h.Generation == entry.Source.Generation {
+		return h
+	}
+	return broker.PoolHealth{}
 }
 
 // BreakerPause is how long a pool rests after so many failed creates in a row

@@ -147,7 +147,7 @@ func TestPlan(t *testing.T) {
 			name: "a pool at its maximum keeps stale nodes while the new generation fails",
 			world: World{
 				Pools: []broker.Pool{testPool("a", 2, 2)}, Nodes: []broker.Node{testNode(1, stale, broker.NodeReady), ready(2)},
-				Health: map[string]broker.PoolHealth{"a": {Pool: "a", Failures: 1, LastFailure: t0}},
+				Health: map[string]broker.PoolHealth{"a": {Pool: "a", Generation: "g1", Failures: 1, LastFailure: t0}},
 			},
 			due: t0.Add(breakerPauseMax),
 		},
@@ -155,7 +155,7 @@ func TestPlan(t *testing.T) {
 			name: "a broken pool rests",
 			world: World{
 				Pools:  []broker.Pool{a},
-				Health: map[string]broker.PoolHealth{"a": {Pool: "a", Failures: 4, LastFailure: t0}},
+				Health: map[string]broker.PoolHealth{"a": {Pool: "a", Generation: "g1", Failures: 4, LastFailure: t0}},
 			},
 			due: t0.Add(20 * time.Second),
 		},
@@ -163,9 +163,17 @@ func TestPlan(t *testing.T) {
 			name: "a broken pool that has rested is tried with one node",
 			world: World{
 				Pools:  []broker.Pool{a},
-				Health: map[string]broker.PoolHealth{"a": {Pool: "a", Failures: 4, LastFailure: t0.Add(-time.Minute)}},
+				Health: map[string]broker.PoolHealth{"a": {Pool: "a", Generation: "g1", Failures: 4, LastFailure: t0.Add(-time.Minute)}},
 			},
 			want: []string{"create_node a 0 0"},
+		},
+		{
+			name: "failures of an older generation don't count",
+			world: World{
+				Pools:  []broker.Pool{a},
+				Health: map[string]broker.PoolHealth{"a": {Pool: "a", Generation: "g0", Failures: 9, LastFailure: t0}},
+			},
+			want: []string{"create_node a 0 0", "create_node a 0 0"},
 		},
 		{
 			name:  "an old record is forgotten",
@@ -219,7 +227,7 @@ func drawWorld(t *rapid.T) World {
 		}
 		if rapid.Bool().Draw(t, "unhealthy") {
 			w.Health[name] = broker.PoolHealth{
-				Pool: name, Failures: rapid.IntRange(1, 12).Draw(t, "failures"),
+				Pool: name, Generation: "g1", Failures: rapid.IntRange(1, 12).Draw(t, "failures"),
 				LastFailure: t0.Add(-time.Duration(rapid.IntRange(0, 900).Draw(t, "ago")) * time.Second),
 			}
 		}
@@ -520,7 +528,7 @@ func TestBrokenPoolIsBounded(t *testing.T) {
 			if a.Kind == CreateNode { // fails at once, and leaves nothing
 				attempts++
 				h := w.Health["a"]
-				h.Pool, h.Failures, h.LastFailure = "a", h.Failures+1, now
+				h.Pool, h.Generation, h.Failures, h.LastFailure = "a", "g1", h.Failures+1, now
 				w.Health["a"] = h
 			}
 		}

@@ -268,22 +268,6 @@ func (e *Engine) Discard(n broker.Node) error {
 	return nil
 }
 
-// Runs lists the uids of the nodes that have a run directory.
-func (e *Engine) Runs() ([]string, error) {
-	entries, err := os.ReadDir(e.runsDir())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("run directories: %w", err)
-	}
-	uids := make([]string, 0, len(entries))
-	for _, entry := range entries {
-		uids = append(uids, entry.Name())
-	}
-	return uids, nil
-}
-
 func (e *Engine) templatesDir() string { return filepath.Join(e.Dir, "templates") }
 func (e *Engine) runsDir() string      { return filepath.Join(e.Dir, "runs") }
 func (e *Engine) nodesDir() string     { return filepath.Join(e.Dir, "nodes") }
@@ -310,12 +294,14 @@ func (e *Engine) unseal(n broker.Node, sealed []byte) (*state, error) {
 // variables gives the content of a node's variables file.
 func (e *Engine) variables(n broker.Node) ([]byte, error) {
 	all := map[string]any{}
-	if len(n.Source.Variables) > 0 {
-		d := json.NewDecoder(bytes.NewReader(n.Source.Variables))
-		d.UseNumber() // a float64 would change large numbers
-		if err := d.Decode(&all); err != nil {
-			return nil, fmt.Errorf("variables: %w", err)
-		}
+	plain, err := e.unsealVariables(n.Source)
+	if err != nil {
+		return nil, fmt.Errorf("variables: %w", err)
+	}
+	d := json.NewDecoder(bytes.NewReader(plain))
+	d.UseNumber() // a float64 would change large numbers
+	if err := d.Decode(&all); err != nil {
+		return nil, fmt.Errorf("variables: %w", err)
 	}
 	all[brokerVariable] = map[string]any{
 		"id":       e.BrokerID,

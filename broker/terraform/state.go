@@ -2,6 +2,7 @@ package terraform
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -193,6 +194,10 @@ func (s *state) contractOutputs() (broker.Outputs, error) {
 		}
 		out.SSHPort = int(n)
 	}
+	// The contract's defaults (modules/README.md), so that everybody downstream
+	// has the same ones.
+	out.SSHUser = cmp.Or(out.SSHUser, "root")
+	out.SSHPort = cmp.Or(out.SSHPort, 22)
 	if out.Address == "" && len(problems) == 0 {
 		problems = append(problems, errors.New(`output "ipaddr" is empty: it must be the node's address, not sensitive`))
 	}

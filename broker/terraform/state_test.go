@@ -17,7 +17,7 @@ func TestContractOutputs(t *testing.T) {
 		want    broker.Outputs
 		wantErr string
 	}{
-		"least": {outputs: address, want: broker.Outputs{Address: "10.0.0.1"}},
+		"least": {outputs: address, want: broker.Outputs{Address: "10.0.0.1", SSHUser: "root", SSHPort: 22}},
 		"all": {
 			outputs: address + `,"hostname":{"value":"h"},"ssh_user":{"value":"u"},"ssh_port":{"value":22},` +
 				`"ssh_host_keys":{"value":["a","b"]},"data":{"value":{"x":[1,null]}},"other":{"value":1}`,
@@ -26,9 +26,9 @@ func TestContractOutputs(t *testing.T) {
 				HostKeys: []string{"a", "b"}, Data: json.RawMessage(`{"x":[1,null]}`),
 			},
 		},
-		"nulls":            {outputs: address + `,"ssh_port":{"value":null},"data":{"value":null}`, want: broker.Outputs{Address: "10.0.0.1"}},
-		"port from a file": {outputs: address + `,"ssh_port":{"value":"2222"}`, want: broker.Outputs{Address: "10.0.0.1", SSHPort: 2222}},
-		"sensitive":        {outputs: address + `,"data":{"value":"s","sensitive":true}`, want: broker.Outputs{Address: "10.0.0.1"}},
+		"nulls":            {outputs: address + `,"ssh_port":{"value":null},"data":{"value":null}`, want: broker.Outputs{Address: "10.0.0.1", SSHUser: "root", SSHPort: 22}},
+		"port from a file": {outputs: address + `,"ssh_port":{"value":"2222"}`, want: broker.Outputs{Address: "10.0.0.1", SSHUser: "root", SSHPort: 2222}},
+		"sensitive":        {outputs: address + `,"data":{"value":"s","sensitive":true}`, want: broker.Outputs{Address: "10.0.0.1", SSHUser: "root", SSHPort: 22}},
 		"none":             {wantErr: `output "ipaddr" is empty`},
 		"empty address":    {outputs: `"ipaddr":{"value":""}`, wantErr: `output "ipaddr" is empty`},
 		"hidden address":   {outputs: `"ipaddr":{"value":"10.0.0.1","sensitive":true}`, wantErr: `must be the node's address, not sensitive`},

@@ -28,6 +28,7 @@ const (
 	// generationVersion is hashed into every generation. Changing it makes every
 	// node stale.
 	generationVersion = "duffy-broker generation 1"
+	variablesPurpose  = "pool-variables"
 	// unfinishedPrefix marks copies that were not accepted yet.
 	unfinishedPrefix = ".new-"
 
@@ -62,6 +63,10 @@ func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, err
 		return fail(broker.Errorf(broker.CodeInvalid, "it has no .tf files").
 			WithHint("module names the directory that holds the module's .tf files"))
 	}
+	if inside, err := filepath.Rel(root, e.Dir); err == nil && filepath.IsLocal(inside) {
+		return fail(broker.Errorf(broker.CodeInvalid, "the data directory %s lies in it, and would be copied with it", e.Dir).
+			WithHint("move the module into a directory of its own, or choose another data directory"))
+	}
 	variables, canonical, err := canonicalVariables(p.Variables)
 	if err != nil {
 		return fail(broker.Errorf(broker.CodeInvalid, "the pool's variables are not an object"))
@@ -95,9 +100,9 @@ func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, err
 	}
 	source := broker.Source{Template: hash, Generation: generation(hash, canonical)}
 	if len(variables) > 0 {
-		source.Variables = canonical
+		source.Variables, err = e.sealVariables(source.Generation, canonical)
 	}
-	return source, nil
+	return source, err
 }
 
 // PruneTemplates removes the kept module trees that keep does not name. The
@@ -263,6 +268,23 @@ func canonicalVariables(raw json.RawMessage) (map[string]any, json.RawMessage, e
 	}
 	canonical, err := json.Marshal(variables) // sorts the keys
 	return variables, canonical, err
+}
+
+// sealVariables gives a pool's variables as they are kept with nodes: they may
+// hold secrets, whatever the module says of them. The result is a JSON string.
+func (e *Engine) sealVariables(generation string, variables []byte) (json.RawMessage, error) {
+	return json.Marshal(e.Keyring.Seal(variablesPurpose, generation, variables))
+}
+
+func (e *Engine) unsealVariables(s broker.Source) ([]byte, error) {
+	if len(s.Variables) == 0 {
+		return []byte("{}"), nil
+	}
+	var sealed []byte
+	if err := json.Unmarshal(s.Variables, &sealed); err != nil {
+		return nil, err
+	}
+	return e.Keyring.Open(variablesPurpose, s.Generation, sealed)
 }
 
 func generation(template string, variables []byte) string {

@@ -119,7 +119,9 @@ func TestGeneration(t *testing.T) {
 	}
 	for name, change := range same {
 		change()
-		if diff := cmp.Diff(first, source()); diff != "" {
+		got := source()
+		got.Variables = first.Variables // sealed anew each time
+		if diff := cmp.Diff(first, got); diff != "" {
 			t.Errorf("%s changes the source:\n%s", name, diff)
 		}
 	}
@@ -316,4 +318,32 @@ func TestPruneTemplates(t *testing.T) {
 	if err != nil || len(entries) != 1 || entries[0].Name() != kept {
 		t.Errorf("left: %v, %v, want %s (%s is old)", entries, err, kept, old)
 	}
+}
+
+// Variables may hold secrets: what is stored of them can't be read without the
+// broker's key, and the module gets them as they were.
+func TestVariablesAreSealed(t *testing.T) {
+	e, n := fakeEngine(t, "cp .duffy/apply.tfvars.json seen; state '"+stateMade+"'; summary apply", "")
+	source := n.Source
+	var err error
+	source.Generation = generation(source.Template, []byte(`{"password":"hunter22"}`))
+	if source.Variables, err = e.sealVariables(source.Generation, []byte(`{"password":"hunter22"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if !json.Valid(source.Variables) || strings.Contains(string(source.Variables), "hunter22") {
+		t.Errorf("stored variables: %s", source.Variables)
+	}
+	n.Source = source
+	apply(t, e, n)
+	if seen := read(t, filepath.Join(e.runsDir(), n.UID, "seen")); !strings.Contains(seen, `"password": "hunter22"`) {
+		t.Errorf("the module saw %s", seen)
+	}
+}
+
+func TestModuleAroundTheDataDirectory(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "main.tf"), `variable "broker" { type = any }`)
+	e := New(Config{Dir: filepath.Join(dir, "data")})
+	_, err := e.Prepare(t.Context(), broker.Pool{Name: "small", Module: dir})
+	wantError(t, err, "the data directory "+filepath.Join(dir, "data")+" lies in it")
 }
