@@ -344,11 +344,23 @@ func TestTimeoutInterruptsOnce(t *testing.T) {
 	e := testEngine(t, brokertest.NeedProgram(t, "terraform"))
 	gates := t.TempDir()
 	p := prepared(t, e, modulePool(t, nodeModule, map[string]any{"gates": gates}))
-	p.CreateTimeout = 200 * time.Millisecond
 	n := broker.NewNode(p, time.Now())
 
+	// However slow the machine: it is in the middle of the create when its time
+	// is up.
+	ctx, cancel := context.WithCancel(t.Context())
+	var first sync.WaitGroup
+	first.Go(func() {
+		if _, err := e.Apply(ctx, n); !errors.Is(err, context.Canceled) {
+			t.Errorf("Apply: %v, want %v", err, context.Canceled)
+		}
+	})
+	waitForFile(t, filepath.Join(gates, "create-began"))
+	cancel()
+	first.Wait()
+	n.CreateTimeout = time.Millisecond
 	result, err := e.Apply(t.Context(), n)
-	wantError(t, err, "took longer than 200ms and was interrupted")
+	wantError(t, err, "took longer than 1ms and was interrupted")
 	if result.State == nil {
 		t.Fatal("there is no state of what was being made")
 	}

@@ -58,6 +58,7 @@ func TestPrepareInitialisesOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range sources {
+		s.Variables = again.Variables // sealed anew each time
 		if diff := cmp.Diff(again, s); diff != "" {
 			t.Errorf("sources differ:\n%s", diff)
 		}

@@ -80,6 +80,11 @@ func newClientCommand(s streams) *cobra.Command {
 				a, err := c.Pool(ctx, args[0])
 				return a.Raw, err
 			}),
+		simpleCommand(s, &o, "list-nodes", "List the nodes lent to you; an admin sees all that exist", cobra.NoArgs,
+			func(ctx context.Context, c *client.Client, _ []string) (json.RawMessage, error) {
+				a, err := c.Nodes(ctx)
+				return a.Raw, err
+			}),
 		newSSHCommand(s, &o),
 	)
 	return cmd
@@ -153,20 +158,33 @@ func (o *clientOptions) client() (*client.Client, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	duffy := duffyFiles()
-	name := cmp.Or(o.authName, os.Getenv("DUFFY_BROKER_AUTH_NAME"), p.Tenant, duffy.Client.Auth.Name)
-	tenant := p.Tenants[name]
+	duffy := duffyFiles().Client
+	if p.URL == "" { // no broker of ours: Duffy's files are the profile
+		p = profile{URL: duffy.URL, Tenant: duffy.Auth.Name, Tenants: map[string]profileTenant{duffy.Auth.Name: {APIKey: duffy.Auth.Key}}}
+	}
 	cfg := client.Config{
-		URL:    cmp.Or(o.url, os.Getenv("DUFFY_BROKER_URL"), p.URL, duffy.Client.URL),
-		Tenant: name,
-		Key:    cmp.Or(o.authKey, os.Getenv("DUFFY_BROKER_AUTH_KEY"), tenant.APIKey, duffy.Client.Auth.Key),
+		URL:    cmp.Or(o.url, os.Getenv("DUFFY_BROKER_URL"), p.URL),
+		Tenant: cmp.Or(o.authName, os.Getenv("DUFFY_BROKER_AUTH_NAME")),
+		Key:    cmp.Or(o.authKey, os.Getenv("DUFFY_BROKER_AUTH_KEY")),
 	}
 	if cfg.URL == "" {
 		return nil, "", broker.Errorf(broker.CodeInvalid, "no broker is known").
 			WithHint("start one with `duffy-broker serve`, or name one with --url, --auth-name and --auth-key")
 	}
+	var tenant profileTenant
+	if sameBroker(cfg.URL, p.URL) { // a key goes to the broker that it belongs to, and nowhere else
+		cfg.Tenant = cmp.Or(cfg.Tenant, p.Tenant)
+		tenant = p.Tenants[cfg.Tenant]
+		cfg.Key = cmp.Or(cfg.Key, tenant.APIKey)
+	}
 	c, err := client.New(cfg)
 	return c, tenant.SSHKey, err
+}
+
+// sameBroker tells whether two URLs of the API are one, with or without /api/v1.
+func sameBroker(a, b string) bool {
+	trim := func(u string) string { return strings.TrimSuffix(strings.TrimRight(u, "/"), "/api/v1") }
+	return trim(a) == trim(b)
 }
 
 func (o *clientOptions) readProfile() (profile, error) {

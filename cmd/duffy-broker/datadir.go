@@ -73,6 +73,20 @@ func openDataDir(path string, now time.Time) (*dataDir, error) {
 	return &dataDir{path: path, lock: lock}, nil
 }
 
+// checkKeys refuses a database whose keys are missing: new ones would be of no
+// use for what is in it, and would stand in the way of the right ones. The keys
+// are made first, so an interrupted first start is no such case.
+func (d *dataDir) checkKeys() error {
+	if _, err := os.Stat(d.join("broker.db")); err != nil {
+		return nil //nolint:nilerr // a first start, or one that fails later with a better message
+	}
+	if _, err := os.Stat(d.join("keys", "root.key")); errors.Is(err, os.ErrNotExist) {
+		return broker.Errorf(broker.CodeConflict, "%s is there, but %s is not: without its key the database is of no use", d.join("broker.db"), d.join("keys", "root.key")).
+			WithHint("put back the keys directory from the backup that belongs to the database")
+	}
+	return nil
+}
+
 func (d *dataDir) join(elem ...string) string {
 	return filepath.Join(append([]string{d.path}, elem...)...)
 }

@@ -71,6 +71,7 @@ func newLocalNodeServeCommand() *cobra.Command {
 		Short: "Be a node's server",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			syscall.Umask(0o022) // the broker's own is stricter than a node's users expect
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			return localnode.Serve(ctx, dir)

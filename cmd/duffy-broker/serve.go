@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -47,13 +48,18 @@ func newServeCommand(s streams) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the broker",
 		Long: "Run the broker: keep the pools of pools.hcl filled, and lend their nodes over the API.\n" +
-			"SIGTERM and Ctrl-C stop it; Terraform runs in flight go on, and the next start adopts them.",
+			"SIGHUP reads pools.hcl again; a file with mistakes changes nothing. SIGTERM and Ctrl-C stop the broker; Terraform runs in\n" +
+			"flight go on, and the next start adopts them.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.logLevel.UnmarshalText([]byte(level)); err != nil {
 				return broker.Errorf(broker.CodeInvalid, "--log-level %s is not a level", level).WithHint("one of debug, info, warn, error")
 			}
-			return serve(cmd.Context(), s, o)
+			err := serve(cmd.Context(), s, o)
+			if errors.Is(err, context.Canceled) {
+				return broker.Errorf(broker.CodeUnavailable, "stopped before it served")
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()
@@ -72,6 +78,10 @@ func newServeCommand(s streams) *cobra.Command {
 func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// From the beginning: unwatched, SIGHUP would end the process.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	// Terraform writes its state files readable for all, secrets and all.
 	syscall.Umask(0o077)
 	log, err := newLogger(s, o)
@@ -93,6 +103,9 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	}
 	defer func() { _ = listener.Close() }() // closed already after an ordinary end
 
+	if err := dir.checkKeys(); err != nil {
+		return err
+	}
 	keys, err := secret.Open(dir.join("keys"))
 	if err != nil {
 		return err
@@ -103,7 +116,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, fmtErr("close the store", store.Close())) }()
 
-	d := daemon{streams: s, log: log, dir: dir, listener: listener, pools: new(broker.PoolSet), poolsFile: o.pools}
+	d := daemon{streams: s, log: log, dir: dir, listener: listener, pools: new(broker.PoolSet), poolsFile: o.pools, hangups: hangups, terraform: file.Terraform}
 	signer, publicKey, err := ssh.LoadOrCreateKey(dir.join("keys", "ssh_ed25519"))
 	if err != nil {
 		return err
@@ -126,7 +139,8 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 		return err
 	}
 	d.pools.Set(pools)
-	if err := pruneTemplates(ctx, store, d.engine, pools); err != nil {
+	d.prune = func(ctx context.Context) error { return pruneTemplates(ctx, store, d.engine, d.pools.All()) }
+	if err := d.prune(ctx); err != nil {
 		return err
 	}
 	d.loop = reconcile.New(reconcile.Config{
@@ -151,6 +165,9 @@ type daemon struct {
 	engine   *terraform.Engine
 
 	poolsFile string
+	terraform config.Terraform // as it was at the start
+	hangups   <-chan os.Signal
+	prune     func(context.Context) error // removes the module copies that nothing is made from
 
 	mu     sync.Mutex
 	filled bool // the pools were full once, and the user was told
@@ -194,14 +211,18 @@ func (d *daemon) run(ctx context.Context, stop func()) error {
 // reloadOnHangup reads pools.hcl again whenever SIGHUP comes. All of it is
 // checked first: a bad file changes nothing.
 func (d *daemon) reloadOnHangup(ctx context.Context) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+	tidy := time.NewTicker(time.Hour)
+	defer tidy.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hangups:
+		case <-tidy.C:
+			if err := d.prune(ctx); err != nil {
+				d.log.WarnContext(ctx, "module copies that are not used any more can't be removed", "error", err)
+			}
+			continue
+		case <-d.hangups:
 		}
 		pools, err := d.reload(ctx)
 		if err != nil {
@@ -214,9 +235,13 @@ func (d *daemon) reloadOnHangup(ctx context.Context) {
 }
 
 func (d *daemon) reload(ctx context.Context) ([]broker.Pool, error) {
-	file, err := loadPools(d.streams, d.poolsFile)
+	var mistakes strings.Builder
+	file, err := loadPools(streams{err: &mistakes}, d.poolsFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w\n%s", err, mistakes.String())
+	}
+	if file.Terraform.Runs != d.terraform.Runs || file.Terraform.RequiredVersion.String() != d.terraform.RequiredVersion.String() {
+		d.log.WarnContext(ctx, "the terraform block has changed: it is read at a start only, so restart the broker for it")
 	}
 	pools, err := preparePools(ctx, d.engine, file.Pools)
 	if err != nil {
@@ -276,7 +301,7 @@ func (d *daemon) updateProfile(ctx context.Context, id broker.Identity) {
 	}
 	p, err := readProfile(path)
 	if err != nil {
-		d.log.DebugContext(ctx, "no client profile", "path", path, "error", err)
+		d.log.WarnContext(ctx, "no client profile of this broker here: the client must be told tenant and key", "path", path, "error", err)
 		return
 	}
 	p.URL = d.url()

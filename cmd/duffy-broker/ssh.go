@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -88,9 +88,13 @@ func runSSH(ctx context.Context, s streams, n v1.SessionNode, key string, comman
 		args = append(args, "--")
 		args = append(args, command...)
 	}
-	// Ctrl-C belongs to the remote side; ssh hands it on.
-	signal.Ignore(os.Interrupt)
-	defer signal.Reset(os.Interrupt)
+	// Ctrl-C reaches ssh by itself, which knows what to do with it; we must
+	// outlive it, to clean up. Watched, not ignored: ssh would inherit that.
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
 	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // ssh, with the user's own command
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.in, s.out, s.err
 	err = cmd.Run()
@@ -109,9 +113,6 @@ func knownHostsOf(n v1.SessionNode) string {
 	host := n.IPAddr
 	if n.SSHPort != 22 {
 		host = "[" + n.IPAddr + "]:" + strconv.Itoa(n.SSHPort)
-	}
-	if ip := net.ParseIP(n.IPAddr); ip != nil && ip.To4() == nil && n.SSHPort == 22 {
-		host = n.IPAddr // IPv6 needs brackets with a port only
 	}
 	var lines strings.Builder
 	for _, key := range n.SSHHostKeys {

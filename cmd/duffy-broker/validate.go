@@ -12,11 +12,14 @@ import (
 func newValidateCommand(s streams) *cobra.Command {
 	path := "pools.hcl"
 	cmd := &cobra.Command{
-		Use:   "validate",
+		Use:   "validate [FILE]",
 		Short: "Check pools.hcl, and print every mistake in it",
 		Long:  "Check pools.hcl, and print every mistake in it. Needs no broker, no Terraform and no network.",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				path = args[0]
+			}
 			file, err := loadPools(s, path)
 			if err != nil {
 				return err
