@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +14,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/duffy-broker/duffy-broker/api/client"
+	v1 "github.com/duffy-broker/duffy-broker/api/v1"
 	"github.com/duffy-broker/duffy-broker/broker/brokertest"
+	"github.com/duffy-broker/duffy-broker/broker/secret"
 )
 
 // The whole path, on the real program with real Terraform and real SSH: fill,
@@ -62,6 +66,21 @@ func TestWholePath(t *testing.T) {
 	// The key of a command's exit status comes through.
 	if err := s.command(context.Background(), "client", "ssh", id, "--", "exit 7").Run(); err == nil || !strings.Contains(err.Error(), "exit status 7") {
 		t.Errorf("ssh -- exit 7 ended with %v, want exit status 7", err)
+	}
+
+	// Another host key than the recorded one is refused.
+	nodes := s.session("demo", id).Nodes
+	forged := nodes[0]
+	forged.SSHHostKeys = nodes[1].SSHHostKeys
+	key := s.profile.Tenants["demo"].SSHKey
+	for _, ssh := range []struct {
+		node v1.SessionNode
+		fine bool
+	}{{nodes[0], true}, {forged, false}} {
+		err := runSSH(t.Context(), streams{out: io.Discard, err: io.Discard}, ssh.node, key, []string{"true"})
+		if (err == nil) != ssh.fine {
+			t.Errorf("ssh with host keys %v: %v, want success: %v", ssh.node.SSHHostKeys, err, ssh.fine)
+		}
 	}
 
 	extended := s.must(200, "demo", "PUT", "/sessions/"+id, map[string]any{"expires_at": "+1h"}).Session
@@ -117,6 +136,24 @@ func (s *server) client(args ...string) string {
 		s.t.Fatalf("client %v: %v\n%s%s", args, err, out, errOut.String())
 	}
 	return string(out)
+}
+
+// session reads a session as the client does.
+func (s *server) session(tenant, id string) v1.Session {
+	s.t.Helper()
+	c, err := client.New(client.Config{URL: s.url, Tenant: tenant, Key: s.profile.Tenants[tenant].APIKey})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	n, err := sessionID(id)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	answer, err := c.Session(context.Background(), n)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return answer.Value.Session
 }
 
 func (s *server) nodeEvents(id int64) string {
@@ -232,10 +269,18 @@ func TestBadStarts(t *testing.T) {
 		{"module without broker", func(s *server) { emptyModule(s, `output "ipaddr" { value = "127.0.0.1" }`) }, []string{`variable "broker"`}},
 		{"port in use", func(s *server) { s.extra = []string{"--listen", s.url} }, []string{"another program is listening on", "--listen"}},
 		{"unreadable database", func(s *server) {
+			if _, err := secret.Open(filepath.Join(s.data, "keys")); err != nil {
+				s.t.Fatal(err)
+			}
 			if err := os.WriteFile(filepath.Join(s.data, "broker.db"), []byte(strings.Repeat("not a database ", 1000)), 0o600); err != nil {
 				s.t.Fatal(err)
 			}
 		}, []string{"broker.db"}},
+		{"keys lost", func(s *server) {
+			if err := os.WriteFile(filepath.Join(s.data, "broker.db"), nil, 0o600); err != nil {
+				s.t.Fatal(err)
+			}
+		}, []string{"root.key is not", "backup"}},
 		{"no such terraform", func(s *server) { s.extra = []string{"--terraform", "/nowhere/terraform"} }, []string{"/nowhere/terraform"}},
 		{"version out of reach", func(s *server) {
 			s.writePools("terraform {\n  required_version = \"= 1.0.99\"\n}\n" + good)

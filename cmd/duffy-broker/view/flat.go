@@ -22,6 +22,13 @@ func flat(v value) (string, error) {
 		for _, pool := range v.get("pools").items {
 			lines = append(lines, flatPool(pool))
 		}
+	case v.has("nodes"): // Duffy's client has no such command: in its manner
+		for _, node := range sortedNodes(v) {
+			lines = append(lines, assignments(
+				"node_id", node.get("id"), "state", node.get("state"),
+				"pool", node.get("pool"), "hostname", node.get("hostname"), "ipaddr", node.get("ipaddr"),
+			))
+		}
 	case v.has("session"):
 		lines = flatSession(v.get("session"))
 	case v.has("sessions"):

@@ -28,6 +28,8 @@ func table(v value, now time.Time) (string, error) {
 		return b.String() + nodesTable(session), nil
 	case v.has("sessions"):
 		return sessionsTable(v.get("sessions").items, now), nil
+	case v.has("nodes"):
+		return nodesTable(v), nil
 	case v.has("pool"):
 		return poolsTable([]value{v.get("pool")}), nil
 	case v.has("pools"):
@@ -119,6 +121,7 @@ func expiresIn(session value, now time.Time) string {
 	return fmt.Sprintf("%dd", int(left.Hours())/24)
 }
 
+// nodesTable shows the nodes of a session, or of a list of nodes.
 func nodesTable(session value) string {
 	rows := [][]string{{"POOL", "HOSTNAME", "IPADDR", "USER", "PORT", "STATE"}}
 	for _, n := range sortedNodes(session) {
