@@ -635,7 +635,7 @@ func TestIdentityKnowsItsKeys(t *testing.T) {
 }
 
 // otherKeys hashes as a broker with another root key does.
-type otherKeys struct{ plainKeys }
+type otherKeys struct{}
 
 func (otherKeys) HashAPIKey(key string) []byte { return plainKeys{}.HashAPIKey("other " + key) }
 func (k otherKeys) EqualAPIKey(key string, hash []byte) bool {

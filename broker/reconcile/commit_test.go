@@ -88,7 +88,7 @@ func TestResultOfAnOldState(t *testing.T) {
 	}
 	old := n
 	old.State = broker.NodeChecking
-	_, err := loop.update(t.Context(), old, func(tx broker.Tx, n *broker.Node) error {
+	_, err := loop.update(t.Context(), old, func(broker.Tx, *broker.Node) error {
 		t.Error("the result would be written")
 		return nil
 	})

@@ -42,7 +42,13 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	}
 	_, _ = fmt.Fprintln(errOut, "duffy-broker:", err)
 	if hint := hintOf(err); hint != "" {
-		_, _ = fmt.Fprintln(errOut, "  what to do:", hint)
+		label := "  what to do: "
+		switch broker.CodeOf(err) {
+		case broker.CodeNotFound, broker.CodeForbidden, broker.CodeUnauthorized:
+			label = "  " // Duffy's bare words came first; this says what they mean
+		case broker.CodeInvalid, broker.CodeConflict, broker.CodeQuota, broker.CodeCapacity, broker.CodeUnavailable, broker.CodeInternal:
+		}
+		_, _ = fmt.Fprintf(errOut, "%s%s\n", label, hint)
 	}
 	return 1
 }

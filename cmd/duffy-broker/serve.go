@@ -37,6 +37,7 @@ type serveOptions struct {
 	data      string
 	listen    string
 	terraform string
+	anonymous bool
 	logFormat string
 	logLevel  slog.Level
 }
@@ -67,6 +68,7 @@ func newServeCommand(s streams) *cobra.Command {
 	f.StringVar(&o.data, "data", "data", "`directory` that holds all state; made if it does not exist")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` to serve the API on; port 0 takes a free one")
 	f.StringVar(&o.terraform, "terraform", "", "Terraform `binary`: a path or a name such as tofu (default: terraform on PATH, else one is installed)")
+	f.BoolVar(&o.anonymous, "anonymous-read", false, "let callers without credentials list all sessions, nodes and pools, as Duffy does")
 	f.StringVar(&o.logFormat, "log-format", "", "text or json (default: text on a terminal, else json)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
@@ -150,7 +152,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	if err := d.introduce(ctx, id); err != nil {
 		return err
 	}
-	return d.run(ctx, stop)
+	return d.run(ctx, stop, o)
 }
 
 // daemon is what runs after everything has been opened.
@@ -175,8 +177,8 @@ type daemon struct {
 
 // run serves until ctx ends, then stops in order. A second signal, which stop
 // makes deadly again, cuts that short.
-func (d *daemon) run(ctx context.Context, stop func()) error {
-	handler := api.New(api.Config{Broker: d.broker, Log: d.log, Version: version()})
+func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
+	handler := api.New(api.Config{Broker: d.broker, Log: d.log, Version: version(), AnonymousRead: o.anonymous})
 	server := api.NewServer(handler)
 	failed := make(chan error, 1)
 	var parts sync.WaitGroup
