@@ -100,6 +100,8 @@ func (f *fake) AbandonedByClient(_ context.Context, id int64) error {
 	return f.abandonErr
 }
 
+func (f *fake) Healthy(context.Context) error { return f.err }
+
 func (f *fake) Pools(context.Context) ([]broker.Pool, error) { return []broker.Pool{f.pool}, f.err }
 
 func (f *fake) Pool(context.Context, string) (broker.Pool, broker.PoolLevels, error) {
@@ -688,6 +690,25 @@ func TestProvision(t *testing.T) {
 		got := provision(broker.Outputs{Hostname: "n", Data: json.RawMessage(data)})
 		if string(got) != want {
 			t.Errorf("provision(%s) = %s, want %s", data, got, want)
+		}
+	}
+}
+
+// A monitor that asks for /health hears of a store that takes no changes.
+func TestHealth(t *testing.T) {
+	for _, test := range []struct {
+		err    error
+		status int
+		text   string
+	}{
+		{nil, http.StatusOK, `"status": "ok"`},
+		{errors.New("no space left on /secret/path"), http.StatusServiceUnavailable, "the store takes no changes"},
+	} {
+		answer := httptest.NewRecorder()
+		New(Config{Broker: &fake{err: test.err}, Log: slog.New(slog.DiscardHandler)}).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/health", nil))
+		body := strings.ReplaceAll(answer.Body.String(), `":"`, `": "`)
+		if answer.Code != test.status || !strings.Contains(body, test.text) || strings.Contains(body, "/secret/path") {
+			t.Errorf("with %v: status %d, %s", test.err, answer.Code, body)
 		}
 	}
 }

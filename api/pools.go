@@ -6,6 +6,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	v1 "github.com/duffy-broker/duffy-broker/api/v1"
+	"github.com/duffy-broker/duffy-broker/broker"
 )
 
 func (s *server) listPools(c *gin.Context) error {
@@ -31,5 +32,8 @@ func (s *server) showPool(c *gin.Context) error {
 }
 
 func (s *server) health(c *gin.Context) error {
+	if err := s.cfg.Broker.Healthy(c.Request.Context()); err != nil {
+		return broker.Wrap(broker.CodeUnavailable, err, "the store takes no changes").WithHint("the broker's log says why")
+	}
 	return answer(c, http.StatusOK, v1.Health{Status: "ok", Version: s.cfg.Version})
 }

@@ -40,6 +40,8 @@ type useCases interface {
 	Node(ctx context.Context, actor broker.Tenant, id int64) (broker.Node, error)
 	Nodes(ctx context.Context, actor broker.Tenant) ([]broker.Node, error)
 
+	Healthy(ctx context.Context) error
+
 	NodesByID(ctx context.Context, ids ...int64) (map[int64]broker.Node, error)
 	TenantsByID(ctx context.Context, ids ...int64) (map[int64]broker.Tenant, error)
 }

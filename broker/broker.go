@@ -569,6 +569,11 @@ func (b *Broker) UpdateSession(ctx context.Context, actor Tenant, id int64, u Se
 	return s, err
 }
 
+// Healthy tells whether the store takes changes, without making one.
+func (b *Broker) Healthy(ctx context.Context) error {
+	return b.cfg.Store.Update(ctx, func(Tx) error { return nil })
+}
+
 // Pools lists the accepted pools.
 func (b *Broker) Pools(context.Context) ([]Pool, error) { return b.cfg.Pools.All(), nil }
 
