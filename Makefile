@@ -19,8 +19,14 @@ build: ## build bin/duffy-broker
 run: build ## run a broker with warm nodes that one can ssh into: no cloud, no root
 	bin/duffy-broker serve --pools pools.hcl --data data
 
+# go test is silent about skips in packages that pass.
+.PHONY: programs
+programs:
+	@for p in terraform ssh sshd unshare python3 fish tcsh; do \
+		command -v $$p >/dev/null || test -x /usr/sbin/$$p || echo "skipped: $$p is not installed, so the tests that need it are not run"; done
+
 .PHONY: test
-test: ## run every test, with the race detector where a C compiler is to be had
+test: programs ## run every test, with the race detector where a C compiler is to be had
 	$(GO) test $(RACE) -timeout 20m ./...
 
 .PHONY: chaos

@@ -454,6 +454,7 @@ func TestInterruptedCreate(t *testing.T) {
 // A killed Terraform knows nothing of what it made. The listing finds it.
 func TestKilledTerraform(t *testing.T) {
 	t.Parallel()
+	brokertest.NeedProgram(t, "terraform") // before there is a cloud that this test closes itself
 	c := fakecloud.New(fakecloud.Config{Faults: fakecloud.Faults{Latency: map[fakecloud.Operation]time.Duration{fakecloud.Create: time.Hour}}})
 	w := newWorkspace(t, c, `request_timeout = "24h"`, `
 		resource "fakecloud_instance" "node" {
