@@ -385,9 +385,10 @@ func (b *Broker) contextualizeNodes(ctx context.Context, ids []int64, keys strin
 		return nil, err
 	}
 	var (
-		wg     sync.WaitGroup
-		mu     sync.Mutex
-		failed = make(map[int64]error)
+		wg      sync.WaitGroup
+		mu      sync.Mutex
+		failed  = make(map[int64]error)
+		invalid error // the request's own fault: no node would do better
 	)
 	for _, n := range byID {
 		if n.State != NodeContextualizing {
@@ -396,7 +397,13 @@ func (b *Broker) contextualizeNodes(ctx context.Context, ids []int64, keys strin
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, b.cfg.ContextualizeTimeout)
 			defer cancel()
-			if err := b.cfg.Contextualizer.Contextualize(ctx, n, keys); err != nil {
+			err := b.cfg.Contextualizer.Contextualize(ctx, n, keys)
+			switch {
+			case CodeOf(err) == CodeInvalid:
+				mu.Lock()
+				invalid = err
+				mu.Unlock()
+			case err != nil:
 				b.cfg.Log.WarnContext(ctx, "node can't be contextualized", "node_id", n.ID, "pool", n.Pool, "session_id", n.SessionID, "error", err)
 				mu.Lock()
 				failed[n.ID] = err
@@ -405,6 +412,9 @@ func (b *Broker) contextualizeNodes(ctx context.Context, ids []int64, keys strin
 		})
 	}
 	wg.Wait()
+	if invalid != nil {
+		return nil, invalid
+	}
 	if ctx.Err() != nil { // the client has gone: no fault of the nodes
 		return nil, Wrap(CodeUnavailable, context.Cause(ctx), "the request ended before its nodes were prepared")
 	}

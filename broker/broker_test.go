@@ -361,6 +361,25 @@ func TestEndSessionLeavesOthersNodes(t *testing.T) {
 	}
 }
 
+// A tenant whose key is no key must not cost the pool its stock.
+func TestBadKeyIsNoFaultOfTheNodes(t *testing.T) {
+	w := newWorld(t, 3)
+	w.cloud.Fail = func(op string, _ broker.Node) error {
+		if op == "contextualize" {
+			return broker.Errorf(broker.CodeInvalid, "line 1 of the ssh keys is no public key")
+		}
+		return nil
+	}
+	_, err := w.b.RequestSession(t.Context(), w.demo, want("small", 2))
+	if broker.CodeOf(err) != broker.CodeInvalid || !strings.Contains(broker.MessageOf(err), "no public key") {
+		t.Errorf("got %v, want what is wrong with the key", err)
+	}
+	if got := w.states(); got[broker.NodeFailed] != 0 || got[broker.NodeChecking] != 2 {
+		t.Errorf("states %v, want no node failed and the 2 on their way back to stock", got)
+	}
+	w.checkLinks()
+}
+
 // A client that hangs up is no fault of the nodes.
 func TestClientGone(t *testing.T) {
 	w := newWorld(t, 2)

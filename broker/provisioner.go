@@ -42,7 +42,8 @@ type Contextualizer interface {
 	// recorded ones already must show one of them.
 	Check(ctx context.Context, n Node) (hostKeys []string, err error)
 	// Contextualize puts the keys (authorized_keys lines) on the node, in place
-	// of those of an earlier tenant. Repeating it changes nothing.
+	// of those of an earlier tenant. Repeating it changes nothing. CodeInvalid says
+	// that the keys are none, which is no fault of the node.
 	Contextualize(ctx context.Context, n Node, keys string) error
 	// Decontextualize takes tenants' keys off the node. Repeating it changes nothing.
 	Decontextualize(ctx context.Context, n Node) error
