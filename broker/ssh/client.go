@@ -167,7 +167,15 @@ func (c *connection) run(ctx context.Context, what, command string, input io.Rea
 	defer session.Close() //nolint:errcheck // ended by the command's end
 	var stdout, stderr firstBytes
 	session.Stdin, session.Stdout, session.Stderr = input, &stdout, &stderr
-	err = session.Run(command)
+	if err := session.Start(command); err != nil {
+		return "", fail(err)
+	}
+	err = session.Wait()
+	if errors.Is(err, io.EOF) {
+		// It exited 0 before it had read all of its input. What it said tells
+		// whether that is well: the caller looks.
+		err = nil
+	}
 	if exit := (*ssh.ExitError)(nil); errors.As(err, &exit) {
 		err = fmt.Errorf("exited %d%s", exit.ExitStatus(), stderr.quoted())
 		if exit.Signal() != "" {
