@@ -45,6 +45,9 @@ type Broker struct {
 
 	mu      sync.Mutex
 	serving map[string]bool // Session.Request of the calls in progress
+	// Uses of legacy keys that are not written down yet, and when that was done last.
+	legacy        map[legacyKeyRef]*legacyUse
+	legacyFlushed time.Time
 }
 
 // New makes a Broker.

@@ -51,6 +51,7 @@ type Pool struct {
 	DestroyTimeout time.Duration     `json:"destroy_timeout"`
 	Ready          ReadyCheck        `json:"ready"`
 	Contextualize  ContextualizeMode `json:"contextualize"`
+	NoLegacy       bool              `json:"no_legacy,omitempty"` // the legacy API may not lend its nodes
 
 	// Source is filled in when the module has been accepted.
 	Source Source `json:"source"`

@@ -57,6 +57,8 @@ type Session struct {
 	// Nodes is a copy of what was lent, since this record outlives the nodes.
 	// Live facts (a node's present state) stand in the nodes themselves.
 	Nodes []LentNode `json:"nodes"`
+	// Kept: its tenant asked to keep it beyond its time, to look at its nodes.
+	Kept bool `json:"kept,omitempty"`
 }
 
 // LentNode is a session's own copy of a node, and the spec that it answers.

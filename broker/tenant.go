@@ -20,6 +20,8 @@ type Tenant struct {
 	SSHKey string `json:"ssh_key"`
 	// KeyHash is the keyed hash of the API key, never the key.
 	KeyHash []byte `json:"key_hash"`
+	// LegacyKeys are its keys for the legacy API.
+	LegacyKeys []LegacyKey `json:"legacy_keys,omitempty"`
 
 	NodeQuota          *int           `json:"node_quota,omitempty"`           // nil: the default
 	SessionLifetime    *time.Duration `json:"session_lifetime,omitempty"`     // nil: the default

@@ -1,9 +1,10 @@
 // Package config reads pools.hcl, the file in which operators describe their
 // pools, into [broker.Pool]s.
 //
-// The language is HCL, with four kinds of block:
+// The language is HCL, with these kinds of block:
 //
 //	terraform         which Terraform, and how many runs of it at once
+//	legacy            how the API of Duffy v2 answers
 //	defaults          settings of every pool
 //	template "NAME"   settings of the pools, and other templates, that extend it
 //	pool "NAME"       one pool
@@ -47,6 +48,9 @@ type File struct {
 	// Pools are in the order of the file, complete and checked, with an absolute
 	// Module and an empty Source. There are none when the file has an error.
 	Pools []broker.Pool
+	// Legacy holds the settings of the legacy block; nil without one: then there
+	// is no legacy API.
+	Legacy *Legacy
 
 	files map[string]*hcl.File
 }
@@ -91,11 +95,11 @@ func Load(path string) (*File, hcl.Diagnostics) {
 	if !ok {
 		panic(fmt.Sprintf("hclsyntax gave a %T", syntax.Body))
 	}
-	pools := l.file(body, &f.Terraform)
+	pools, legacy := l.file(body, &f.Terraform)
 
 	diags = tidy(append(diags, l.diags...))
 	if !diags.HasErrors() {
-		f.Pools = pools
+		f.Pools, f.Legacy = pools, legacy
 	}
 	return f, diags
 }
@@ -145,9 +149,10 @@ func (l *loader) broken(at hcl.Range) bool {
 }
 
 // file reads the whole file.
-func (l *loader) file(body *hclsyntax.Body, tf *Terraform) []broker.Pool {
+func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, *Legacy) {
 	top := l.open(body, "the file")
 	l.terraform(top.blocks("terraform"), tf)
+	legacy := l.legacy(top.blocks("legacy"))
 	defaults := l.defaults(top.blocks("defaults"))
 	templates := l.layers(top.blocks("template"))
 	pools := l.layers(top.blocks("pool"))
@@ -164,7 +169,7 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) []broker.Pool {
 	for _, p := range pools {
 		result = append(result, l.pool(p, family.chain(p)))
 	}
-	return result
+	return result, legacy
 }
 
 // terraform reads the terraform block.

@@ -205,6 +205,7 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 			Timeout: s.readyTimeout.or(defaultReadyTimeout),
 		},
 		Contextualize: mode,
+		NoLegacy:      !s.legacy.or(true),
 	}
 }
 

@@ -32,6 +32,7 @@ type settings struct {
 	readySSH       setting[bool]
 	readyCommand   setting[string]
 	readyTimeout   setting[time.Duration]
+	legacy         setting[bool]
 }
 
 // variables are the inputs of a module, each as canonical JSON.
@@ -49,6 +50,7 @@ func readSettings(b *block) settings {
 		createTimeout:  read(b, "create_timeout", duration),
 		destroyTimeout: read(b, "destroy_timeout", duration),
 		contextualize:  read(b, "contextualize", contextualizeMode),
+		legacy:         read(b, "legacy", boolean),
 	}
 	blocks := b.blocks("ready")
 	b.l.once(blocks)
@@ -78,6 +80,7 @@ func (s settings) over(base settings) settings {
 		readySSH:       s.readySSH.over(base.readySSH),
 		readyCommand:   s.readyCommand.over(base.readyCommand),
 		readyTimeout:   s.readyTimeout.over(base.readyTimeout),
+		legacy:         s.legacy.over(base.legacy),
 	}
 }
 

@@ -1,0 +1,150 @@
+package config_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/config"
+)
+
+const legacyPool = `
+pool "a" {
+  module = "./module"
+}
+
+pool "metal" {
+  module = "./module"
+  legacy = false
+}
+`
+
+// duffyMap is the map of Duffy v3's own metaclient.
+const duffyMap = `
+legacy {
+  map {
+    arch = "/^(aarch64|ppc64|ppc64le)$/"
+    pool = "virtual-centos${replace(ver, "-", "")}-${arch}-${flavor == "" ? "medium" : flavor}"
+  }
+  map {
+    arch   = "x86_64"
+    flavor = "/^(small|large)$/"
+    pool   = "virtual-centos${replace(ver, "-", "")}-${arch}-${flavor}"
+  }
+  map {
+    arch = "x86_64"
+    pool = "physical-centos${replace(ver, "-", "")}-${arch}"
+  }
+}
+`
+
+func TestLegacy_pool(t *testing.T) {
+	l := load(t, write(t, legacyPool+duffyMap)).Legacy
+	for _, test := range []struct{ ver, arch, flavor, want string }{
+		{"7", "x86_64", "", "physical-centos7-x86_64"},
+		{"8-stream", "x86_64", "", "physical-centos8stream-x86_64"},
+		{"9-stream", "x86_64", "small", "virtual-centos9stream-x86_64-small"},
+		{"9-stream", "x86_64", "smallish", "physical-centos9stream-x86_64"},
+		{"8", "ppc64le", "tiny", "virtual-centos8-ppc64le-tiny"},
+		{"8", "aarch64", "", "virtual-centos8-aarch64-medium"},
+		{"7", "s390x", "", ""},
+		{"7", "notx86_64", "", ""},
+	} {
+		got, ok := l.Pool(test.ver, test.arch, test.flavor)
+		if got != test.want || ok != (test.want != "") {
+			t.Errorf("ver %s, arch %s, flavor %s: pool %q, %t, want %q", test.ver, test.arch, test.flavor, got, ok, test.want)
+		}
+	}
+}
+
+// A rule whose template fails at a request leads to no pool, and to no panic.
+func TestLegacy_templateFails(t *testing.T) {
+	l := load(t, write(t, legacyPool+`legacy {
+  map {
+    pool = "a${split("-", ver)[1]}"
+  }
+}`)).Legacy
+	if got, ok := l.Pool("7", "x86_64", ""); ok || got != "" {
+		t.Errorf("pool %q, %t", got, ok)
+	}
+	if got, ok := l.Pool("8-stream", "x86_64", ""); !ok || got != "astream" {
+		t.Errorf("pool %q, %t", got, ok)
+	}
+}
+
+func TestLegacy_settings(t *testing.T) {
+	day := func(s string) time.Time {
+		at, err := time.Parse(time.DateOnly, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	for _, test := range []struct {
+		name, block string
+		want        *config.Legacy
+		hostname    string // of n1.example.net
+	}{
+		{"none", "", nil, ""},
+		{
+			"defaults", `legacy {
+  map {
+    pool = "a"
+  }
+}`,
+			&config.Legacy{
+				MainPort: true, Version: "7", Arch: "x86_64", Flavors: map[string]string{"aarch64": "tiny", "ppc64le": "tiny"},
+				PlainWhenEmpty: true, MaxWait: 30 * time.Second, SessionWindow: 5 * time.Minute, KeepFor: 6 * time.Hour,
+				Inventory: config.InventoryAuto, AnonymousInventory: true,
+			},
+			"n1.example.net",
+		},
+		{
+			"all", `legacy {
+  main_port           = false
+  default_ver         = "9"
+  default_arch        = "aarch64"
+  default_flavor      = {}
+  hostname            = split(".", hostname)[0]
+  when_empty          = "v3"
+  max_wait            = "0s"
+  session_limit       = 5
+  session_window      = "10m"
+  keep_for            = "1h"
+  kept_nodes          = 5
+  inventory           = "rows"
+  anonymous_inventory = false
+  deprecated          = "2027-01-01"
+  sunset              = "2027-07-01"
+  link                = "https://example.org/moving"
+  map {
+    pool = "a"
+  }
+}`,
+			&config.Legacy{
+				Version: "9", Arch: "aarch64", Flavors: map[string]string{}, SessionLimit: 5, SessionWindow: 10 * time.Minute,
+				KeepFor: time.Hour, KeptNodes: 5, Inventory: config.InventoryRows,
+				Deprecated: day("2027-01-01"), Sunset: day("2027-07-01"), Link: "https://example.org/moving",
+			},
+			"n1",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := load(t, write(t, legacyPool+test.block))
+			if diff := cmp.Diff(test.want, f.Legacy, cmpopts.IgnoreUnexported(config.Legacy{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if test.want != nil {
+				if got := f.Legacy.Hostname(broker.LentNode{Outputs: broker.Outputs{Hostname: "n1.example.net"}}); got != test.hostname {
+					t.Errorf("host name %q, want %q", got, test.hostname)
+				}
+			}
+			if f.Pools[0].NoLegacy || !f.Pools[1].NoLegacy {
+				t.Errorf("pool a is closed to the legacy API: %t; metal: %t", f.Pools[0].NoLegacy, f.Pools[1].NoLegacy)
+			}
+		})
+	}
+}

@@ -1,0 +1,10 @@
+pool "a" {
+  module = "../modules/local"
+}
+
+legacy {
+  deprecated = "31.1.2027"
+  map {
+    pool = "a"
+  }
+}

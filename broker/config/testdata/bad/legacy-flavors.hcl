@@ -1,0 +1,10 @@
+pool "a" {
+  module = "../modules/local"
+}
+
+legacy {
+  default_flavor = "tiny"
+  map {
+    pool = "a"
+  }
+}

@@ -1,0 +1,10 @@
+pool "a" {
+  module = "../modules/local"
+}
+
+legacy {
+  link = "example.org"
+  map {
+    pool = "a"
+  }
+}

@@ -1,0 +1,9 @@
+pool "a" {
+  module = "../modules/local"
+}
+
+legacy {
+  map "first" {
+    pool = "a"
+  }
+}

@@ -1,0 +1,7 @@
+pool "a" {
+  module = "../modules/local"
+}
+
+legacy {
+  when_empty = "v2"
+}

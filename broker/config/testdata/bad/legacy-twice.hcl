@@ -1,0 +1,15 @@
+pool "a" {
+  module = "../modules/local"
+}
+
+legacy {
+  map {
+    pool = "a"
+  }
+}
+
+legacy {
+  map {
+    pool = "b"
+  }
+}
