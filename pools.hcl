@@ -62,3 +62,14 @@ pool "local-large" {
     size = "large"
   }
 }
+
+# The API of Duffy v2, for old jobs. Their keys: duffy-broker legacy key add.
+# docs/legacy.md has all settings.
+#
+# legacy {
+#   map {
+#     ver  = "7"          # a text, or an expression: "/^(8|9)-stream$/"
+#     arch = "x86_64"     # what is left out fits everything
+#     pool = "local-small" # may use ver, arch and flavor
+#   }
+# }

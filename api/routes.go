@@ -22,6 +22,10 @@ func (s *server) routes() {
 	get(v1, "/nodes", s.reader(s.listNodes))
 	get(v1, "/nodes/:id", s.tenant(s.showNode))
 
+	get(v1, "/legacy-keys", s.tenant(s.listLegacyKeys))
+	v1.POST("/tenants/:id/legacy-keys", s.tenant(s.createLegacyKey))
+	v1.DELETE("/tenants/:id/legacy-keys/:key", s.tenant(s.deleteLegacyKey))
+
 	get(s.engine, "/health", s.handle(s.health))
 }
 

@@ -42,6 +42,12 @@ type useCases interface {
 
 	Healthy(ctx context.Context) error
 
+	AuthenticateLegacy(ctx context.Context, key string, call broker.LegacyCall) (broker.Tenant, error)
+	KeepSession(ctx context.Context, actor broker.Tenant, id int64, d time.Duration, limit int) (broker.Session, error)
+	AddLegacyKey(ctx context.Context, actor broker.Tenant, tenantID int64, key, note string) (broker.LegacyKey, string, error)
+	RemoveLegacyKey(ctx context.Context, actor broker.Tenant, tenantID, id int64) error
+	LegacyReport(ctx context.Context, actor broker.Tenant) ([]broker.Tenant, error)
+
 	NodesByID(ctx context.Context, ids ...int64) (map[int64]broker.Node, error)
 	TenantsByID(ctx context.Context, ids ...int64) (map[int64]broker.Tenant, error)
 }
@@ -54,16 +60,30 @@ type Config struct {
 	// AnonymousRead lets callers without credentials list sessions, nodes and
 	// pools, all of them, as Duffy does.
 	AnonymousRead bool
+	// Legacy gives the settings of the legacy API as they are now; nil, also from
+	// the call: there is none.
+	Legacy func() *Legacy
 }
 
 type server struct {
 	cfg    Config
 	engine *gin.Engine
+	now    func() time.Time
+
+	legacyAlone  bool // this is the legacy API's own port
+	legacyLimits sessionTimes
 }
 
 // New gives the handler of the whole API. It may be served at once by several
 // servers.
 func New(cfg Config) http.Handler {
+	s := newServer(cfg)
+	s.routes()
+	s.legacyRoutes()
+	return s.engine
+}
+
+func newServer(cfg Config) *server {
 	// Gin knows its mode only as a global; in any other it prints to stdout.
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
@@ -72,12 +92,11 @@ func New(cfg Config) http.Handler {
 	if err := engine.SetTrustedProxies(nil); err != nil {
 		panic(err) // can't be: nothing to parse
 	}
-	s := &server{cfg: cfg, engine: engine}
+	s := &server{cfg: cfg, engine: engine, now: time.Now}
 	engine.Use(requestID, s.accessLog, s.recovery)
 	engine.NoRoute(s.handle(s.notFound))
 	engine.NoMethod(s.handle(methodNotAllowed))
-	s.routes()
-	return engine
+	return s
 }
 
 // NewServer gives a server for handler with our limits. Its address is left to

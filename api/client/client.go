@@ -110,6 +110,22 @@ func (c *Client) Node(ctx context.Context, id int64) (Answer[v1.NodeAnswer], err
 	return call[v1.NodeAnswer](ctx, c, http.MethodGet, nil, "nodes", strconv.FormatInt(id, 10))
 }
 
+// LegacyKeys lists the keys of the legacy API, with how they were used. Admins only.
+func (c *Client) LegacyKeys(ctx context.Context) (Answer[v1.LegacyKeysAnswer], error) {
+	return call[v1.LegacyKeysAnswer](ctx, c, http.MethodGet, nil, "legacy-keys")
+}
+
+// AddLegacyKey gives a tenant a key for the legacy API. Admins only.
+func (c *Client) AddLegacyKey(ctx context.Context, tenant int64, k v1.LegacyKeyCreate) (Answer[v1.LegacyKeyAnswer], error) {
+	return call[v1.LegacyKeyAnswer](ctx, c, http.MethodPost, k, "tenants", strconv.FormatInt(tenant, 10), "legacy-keys")
+}
+
+// RemoveLegacyKey takes a key of the legacy API from a tenant. Admins only.
+func (c *Client) RemoveLegacyKey(ctx context.Context, tenant, id int64) error {
+	_, err := c.do(ctx, http.MethodDelete, nil, "tenants", strconv.FormatInt(tenant, 10), "legacy-keys", strconv.FormatInt(id, 10))
+	return err
+}
+
 func call[T any](ctx context.Context, c *Client, method string, body any, path ...string) (Answer[T], error) {
 	var a Answer[T]
 	raw, err := c.do(ctx, method, body, path...)

@@ -187,3 +187,40 @@ type FieldError struct {
 	Type string         `json:"type"`
 	Ctx  map[string]any `json:"ctx,omitempty"`
 }
+
+// LegacySession is the legacy API's answer to a request for nodes.
+type LegacySession struct {
+	Hosts []string `json:"hosts"`
+	SSID  int64    `json:"ssid"`
+}
+
+// LegacyKey is a key of the legacy API, with how it was used.
+type LegacyKey struct {
+	ID        int64            `json:"id"`
+	Tenant    string           `json:"tenant"`
+	TenantID  int64            `json:"tenant_id"`
+	Note      string           `json:"note"`
+	CreatedAt Time             `json:"created_at"`
+	LastUsed  Time             `json:"last_used"`     // null: never
+	LastAgent string           `json:"last_agent"`    // User-Agent of the last call
+	Calls     map[string]int64 `json:"calls"`         // by endpoint
+	Key       string           `json:"key,omitempty"` // shown once, when it was made
+}
+
+// LegacyKeyCreate is the body of POST /tenants/ID/legacy-keys.
+type LegacyKeyCreate struct {
+	Key  string `json:"key"`  // "": a new one
+	Note string `json:"note"` // whose jobs use it
+}
+
+// LegacyKeyAnswer is the answer about one key.
+type LegacyKeyAnswer struct {
+	Action    Action    `json:"action"`
+	LegacyKey LegacyKey `json:"legacy_key"`
+}
+
+// LegacyKeysAnswer is the answer about several keys.
+type LegacyKeysAnswer struct {
+	Action     Action      `json:"action"`
+	LegacyKeys []LegacyKey `json:"legacy_keys"`
+}

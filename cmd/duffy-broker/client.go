@@ -39,12 +39,7 @@ func newClientCommand(s streams) *cobra.Command {
 		RunE:                       group,
 		SuggestionsMinimumDistance: 2,
 	}
-	f := cmd.PersistentFlags()
-	f.StringVar(&o.url, "url", "", "`URL` of the API, such as http://127.0.0.1:8080/api/v1")
-	f.StringVar(&o.authName, "auth-name", "", "`name` of the tenant")
-	f.StringVar(&o.authKey, "auth-key", "", "API `key` of the tenant (better in DUFFY_BROKER_AUTH_KEY: other users see command lines)")
-	f.StringVar(&o.profile, "profile", "", "`id` of the broker whose profile to use (default: the one started last)")
-	f.StringVar(&o.format, "format", view.Table, "json, yaml or flat, as Duffy's client prints them, or table")
+	o.addFlags(cmd)
 	cmd.AddCommand(
 		simpleCommand(s, &o, "list-sessions", "List the active sessions", cobra.NoArgs,
 			func(ctx context.Context, c *client.Client, _ []string) (json.RawMessage, error) {
@@ -88,6 +83,16 @@ func newClientCommand(s streams) *cobra.Command {
 		newSSHCommand(s, &o),
 	)
 	return cmd
+}
+
+// addFlags adds the flags that say which broker, as whom, and how to print.
+func (o *clientOptions) addFlags(cmd *cobra.Command) {
+	f := cmd.PersistentFlags()
+	f.StringVar(&o.url, "url", "", "`URL` of the API, such as http://127.0.0.1:8080/api/v1")
+	f.StringVar(&o.authName, "auth-name", "", "`name` of the tenant")
+	f.StringVar(&o.authKey, "auth-key", "", "API `key` of the tenant (better in DUFFY_BROKER_AUTH_KEY: other users see command lines)")
+	f.StringVar(&o.profile, "profile", "", "`id` of the broker whose profile to use (default: the one started last)")
+	f.StringVar(&o.format, "format", view.Table, "json, yaml or flat, as Duffy's client prints them, or table")
 }
 
 // simpleCommand asks the API one thing and prints the answer, or the refusal, in

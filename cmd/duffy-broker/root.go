@@ -78,6 +78,7 @@ func newRootCommand(s streams) *cobra.Command {
 	root.AddCommand(
 		newServeCommand(s),
 		newClientCommand(s),
+		newLegacyCommand(s),
 		newValidateCommand(s),
 		newVersionCommand(s),
 		newLocalNodeCommand(s),

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,6 +37,7 @@ type serveOptions struct {
 	pools     string
 	data      string
 	listen    string
+	legacy    string
 	terraform string
 	anonymous bool
 	logFormat string
@@ -67,6 +69,7 @@ func newServeCommand(s streams) *cobra.Command {
 	f.StringVar(&o.pools, "pools", "pools.hcl", "`file` that declares the pools")
 	f.StringVar(&o.data, "data", "data", "`directory` that holds all state; made if it does not exist")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` to serve the API on; port 0 takes a free one")
+	f.StringVar(&o.legacy, "legacy-listen", "", "`address` to serve the legacy API alone on, once more; pools.hcl needs a legacy block")
 	f.StringVar(&o.terraform, "terraform", "", "Terraform `binary`: a path or a name such as tofu (default: terraform on PATH, else one is installed)")
 	f.BoolVar(&o.anonymous, "anonymous-read", false, "let callers without credentials list all sessions, nodes and pools, as Duffy does")
 	f.StringVar(&o.logFormat, "log-format", "", "text or json (default: text on a terminal, else json)")
@@ -105,6 +108,14 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	}
 	defer func() { _ = listener.Close() }() // closed already after an ordinary end
 
+	var legacyListener net.Listener
+	if o.legacy != "" {
+		if legacyListener, err = listen(ctx, o.legacy); err != nil {
+			return err
+		}
+		defer func() { _ = legacyListener.Close() }() // closed already after an ordinary end
+	}
+
 	if err := dir.checkKeys(); err != nil {
 		return err
 	}
@@ -118,7 +129,8 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, fmtErr("close the store", store.Close())) }()
 
-	d := daemon{streams: s, log: log, dir: dir, listener: listener, pools: new(broker.PoolSet), poolsFile: o.pools, hangups: hangups, terraform: file.Terraform}
+	d := daemon{streams: s, log: log, dir: dir, listener: listener, pools: new(broker.PoolSet), poolsFile: o.pools, hangups: hangups, terraform: file.Terraform, legacyListener: legacyListener}
+	d.legacy.Store(legacySettings(file.Legacy))
 	signer, publicKey, err := ssh.LoadOrCreateKey(dir.join("keys", "ssh_ed25519"))
 	if err != nil {
 		return err
@@ -161,10 +173,13 @@ type daemon struct {
 	log      *slog.Logger
 	dir      *dataDir
 	listener net.Listener
-	pools    *broker.PoolSet
-	broker   *broker.Broker
-	loop     *reconcile.Loop
-	engine   *terraform.Engine
+	// legacyListener may be nil; legacy holds nil without a legacy block.
+	legacyListener net.Listener
+	legacy         atomic.Pointer[api.Legacy]
+	pools          *broker.PoolSet
+	broker         *broker.Broker
+	loop           *reconcile.Loop
+	engine         *terraform.Engine
 
 	poolsFile string
 	terraform config.Terraform // as it was at the start
@@ -178,11 +193,18 @@ type daemon struct {
 // run serves until ctx ends, then stops in order. A second signal, which stop
 // makes deadly again, cuts that short.
 func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
-	handler := api.New(api.Config{Broker: d.broker, Log: d.log, Version: version(), AnonymousRead: o.anonymous})
-	server := api.NewServer(handler)
-	failed := make(chan error, 1)
+	cfg := api.Config{Broker: d.broker, Log: d.log, Version: version(), AnonymousRead: o.anonymous, Legacy: d.legacy.Load}
+	server := api.NewServer(api.New(cfg))
+	servers := []*http.Server{server}
+	failed := make(chan error, 2)
 	var parts sync.WaitGroup
 	parts.Go(func() { failed <- server.Serve(d.listener) })
+	if d.legacyListener != nil {
+		legacy := api.NewServer(api.NewLegacy(cfg))
+		servers = append(servers, legacy)
+		parts.Go(func() { failed <- legacy.Serve(d.legacyListener) })
+		d.log.InfoContext(ctx, "serving the legacy API", "address", d.legacyListener.Addr().String())
+	}
 	loopCtx, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoop()
 	parts.Go(func() { d.loop.Run(loopCtx) })
@@ -199,8 +221,13 @@ func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
 	stop()
 	drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	if shutdownErr := server.Shutdown(drainCtx); shutdownErr != nil {
-		d.log.WarnContext(ctx, "requests cut short", "error", shutdownErr)
+	for _, s := range servers {
+		if shutdownErr := s.Shutdown(drainCtx); shutdownErr != nil {
+			d.log.WarnContext(ctx, "requests cut short", "error", shutdownErr)
+		}
+	}
+	if flushErr := d.broker.FlushLegacyUse(drainCtx); flushErr != nil {
+		d.log.WarnContext(ctx, "use of legacy keys can't be written down", "error", flushErr)
 	}
 	stopLoop()
 	parts.Wait()
@@ -250,6 +277,7 @@ func (d *daemon) reload(ctx context.Context) ([]broker.Pool, error) {
 		return nil, err
 	}
 	d.pools.Set(pools)
+	d.legacy.Store(legacySettings(file.Legacy))
 	return pools, nil
 }
 

@@ -29,6 +29,12 @@ func flat(v value) (string, error) {
 				"pool", node.get("pool"), "hostname", node.get("hostname"), "ipaddr", node.get("ipaddr"),
 			))
 		}
+	case v.has("legacy_key"):
+		lines = append(lines, flatLegacyKey(v.get("legacy_key")))
+	case v.has("legacy_keys"):
+		for _, k := range v.get("legacy_keys").items {
+			lines = append(lines, flatLegacyKey(k))
+		}
 	case v.has("session"):
 		lines = flatSession(v.get("session"))
 	case v.has("sessions"):
@@ -46,6 +52,17 @@ func flat(v value) (string, error) {
 
 func errNoView(format string) error {
 	return broker.Errorf(broker.CodeInvalid, "this answer can't be shown as %s", format).WithHint("json and yaml show every answer")
+}
+
+func flatLegacyKey(k value) string {
+	pairs := []any{
+		"tenant", k.get("tenant"), "tenant_id", k.get("tenant_id"), "key_id", k.get("id"),
+		"last_used", k.get("last_used"), "last_agent", k.get("last_agent"), "note", k.get("note"),
+	}
+	if k.has("key") {
+		pairs = append(pairs, "key", k.get("key"))
+	}
+	return assignments(pairs...)
 }
 
 func flatPool(pool value) string {

@@ -34,6 +34,11 @@ func table(v value, now time.Time) (string, error) {
 		return poolsTable([]value{v.get("pool")}), nil
 	case v.has("pools"):
 		return poolsTable(v.get("pools").items), nil
+	case v.has("legacy_key"):
+		k := v.get("legacy_key")
+		return fmt.Sprintf("key %s of %s: %s\nIt is shown this once.\n", k.get("id").text, printable(k.get("tenant").text), printable(k.get("key").text)), nil
+	case v.has("legacy_keys"):
+		return legacyKeysTable(v.get("legacy_keys").items), nil
 	}
 	return "", errNoView(Table)
 }
@@ -152,6 +157,24 @@ func poolsTable(pools []value) string {
 			}
 		}
 		rows = append(rows, row)
+	}
+	return columns(rows...)
+}
+
+// legacyKeysTable lists keys of the legacy API, those used last first.
+func legacyKeysTable(keys []value) string {
+	rows := [][]string{{"TENANT", "TENANT ID", "KEY ID", "LAST USED", "CALLS", "LAST AGENT", "NOTE"}}
+	keys = slices.Clone(keys)
+	slices.SortStableFunc(keys, func(a, b value) int { return cmp.Compare(b.get("last_used").text, a.get("last_used").text) })
+	for _, k := range keys {
+		var calls []string
+		for _, m := range k.get("calls").members {
+			calls = append(calls, m.name+" "+m.value.text)
+		}
+		rows = append(rows, []string{
+			k.get("tenant").text, k.get("tenant_id").text, k.get("id").text, cmp.Or(k.get("last_used").text, "never"),
+			strings.Join(calls, ", "), k.get("last_agent").text, k.get("note").text,
+		})
 	}
 	return columns(rows...)
 }

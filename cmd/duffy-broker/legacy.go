@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/duffy-broker/duffy-broker/api"
+	"github.com/duffy-broker/duffy-broker/api/client"
+	v1 "github.com/duffy-broker/duffy-broker/api/v1"
+	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/config"
+)
+
+// legacySettings hands the settings of the legacy block to the API.
+func legacySettings(l *config.Legacy) *api.Legacy {
+	if l == nil {
+		return nil
+	}
+	return &api.Legacy{
+		Pool: l.Pool, Hostname: l.Hostname,
+		Version: l.Version, Arch: l.Arch, Flavors: l.Flavors,
+		MainPort: l.MainPort, PlainWhenEmpty: l.PlainWhenEmpty, MaxWait: l.MaxWait,
+		SessionLimit: l.SessionLimit, SessionWindow: l.SessionWindow, KeepFor: l.KeepFor, KeptNodes: l.KeptNodes,
+		Rows: string(l.Inventory), AnonymousInventory: l.AnonymousInventory,
+		Deprecated: l.Deprecated, Sunset: l.Sunset, Link: l.Link,
+	}
+}
+
+func newLegacyCommand(s streams) *cobra.Command {
+	var o clientOptions
+	cmd := &cobra.Command{
+		Use:   "legacy",
+		Short: "Manage the keys of the legacy API, and see who uses it",
+		Long: "Manage the keys of the legacy API, the one of Duffy v2, and see who still uses it. All of it needs the key of an admin.\n" +
+			"The API itself is set up by the legacy block of pools.hcl.",
+		RunE:                       group,
+		SuggestionsMinimumDistance: 2,
+	}
+	o.addFlags(cmd)
+	report := simpleCommand(s, &o, "report", "Show who used the legacy API, when, and for what", cobra.NoArgs,
+		func(ctx context.Context, c *client.Client, _ []string) (json.RawMessage, error) {
+			a, err := c.LegacyKeys(ctx)
+			return a.Raw, err
+		})
+	var create v1.LegacyKeyCreate
+	add := simpleCommand(s, &o, "add TENANT", "Give a tenant a key, and show it this once", cobra.ExactArgs(1),
+		func(ctx context.Context, c *client.Client, args []string) (json.RawMessage, error) {
+			id, err := tenantID(args[0])
+			if err != nil {
+				return nil, err
+			}
+			a, err := c.AddLegacyKey(ctx, id, create)
+			return a.Raw, err
+		})
+	add.Long = "Give a tenant, named by its id, a key for the legacy API. A new key is made unless one is given, such as the one that old jobs have."
+	add.Example = "  duffy-broker legacy key add 2 --note 'jenkins of the storage team'"
+	add.Flags().StringVar(&create.Key, "key", "", "the `key` that old jobs have (default: a new one)")
+	add.Flags().StringVar(&create.Note, "note", "", "`text` that says whose jobs use it")
+	remove := &cobra.Command{
+		Use: "remove TENANT KEY-ID", Short: "Take a key from a tenant", Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			tenant, err := tenantID(args[0])
+			if err != nil {
+				return err
+			}
+			id, err := strconv.ParseInt(args[1], 10, 64)
+			if err != nil {
+				return broker.Errorf(broker.CodeInvalid, "key id %q is not a number", args[1]).WithHint("duffy-broker legacy report shows the ids")
+			}
+			c, _, err := o.client()
+			if err != nil {
+				return err
+			}
+			return c.RemoveLegacyKey(cmd.Context(), tenant, id)
+		},
+	}
+	key := &cobra.Command{Use: "key", Short: "Add and remove keys", RunE: group, SuggestionsMinimumDistance: 2}
+	key.AddCommand(add, remove)
+	cmd.AddCommand(report, key)
+	return cmd
+}
+
+func tenantID(arg string) (int64, error) {
+	id, err := strconv.ParseInt(arg, 10, 64)
+	if err != nil {
+		return 0, broker.Errorf(broker.CodeInvalid, "tenant %q is not a number", arg)
+	}
+	return id, nil
+}
