@@ -81,6 +81,7 @@ func newClientCommand(s streams) *cobra.Command {
 				return a.Raw, err
 			}),
 		newSSHCommand(s, &o),
+		newRunCommand(s, &o),
 	)
 	return cmd
 }

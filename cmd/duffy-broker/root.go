@@ -40,6 +40,12 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if exit, ok := errors.AsType[exitError](err); ok {
 		return exit.code
 	}
+	printError(errOut, err)
+	return 1
+}
+
+// printError tells the user of an error, and what to do about it.
+func printError(errOut io.Writer, err error) {
 	_, _ = fmt.Fprintln(errOut, "duffy-broker:", err)
 	if hint := hintOf(err); hint != "" {
 		label := "  what to do: "
@@ -50,7 +56,6 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		}
 		_, _ = fmt.Fprintf(errOut, "%s%s\n", label, hint)
 	}
-	return 1
 }
 
 // hintOf gives the hint of an error of any code: this is the operator's own

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -58,36 +57,11 @@ func newSSHCommand(s streams, o *clientOptions) *cobra.Command {
 // runSSH runs OpenSSH's client. The node's host keys are the only ones that it
 // accepts. Its exit status becomes ours.
 func runSSH(ctx context.Context, s streams, n v1.SessionNode, key string, command []string) error {
-	program, err := exec.LookPath("ssh")
+	config, err := newSSHConfig([]v1.SessionNode{n}, key)
 	if err != nil {
-		return broker.Wrap(broker.CodeUnavailable, err, "ssh is not installed").WithHint("install OpenSSH's client (Debian: openssh-client)")
+		return err
 	}
-	if len(n.SSHHostKeys) == 0 {
-		return broker.Errorf(broker.CodeUnavailable, "the broker has recorded no host key of node %s, so nothing would be checked", describe(n)).
-			WithHint("if you trust the network: ssh -p %d %s@%s", n.SSHPort, n.SSHUser, n.IPAddr)
-	}
-	dir, err := os.MkdirTemp("", "duffy-broker-ssh-")
-	if err != nil {
-		return fmt.Errorf("make a file for the host keys: %w", err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	knownHosts := filepath.Join(dir, "known_hosts")
-	if err := os.WriteFile(knownHosts, []byte(knownHostsOf(n)), 0o600); err != nil {
-		return fmt.Errorf("write the host keys: %w", err)
-	}
-	args := []string{
-		"-o", "UserKnownHostsFile=" + knownHosts, "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes",
-		"-o", "UpdateHostKeys=no", "-o", "LogLevel=ERROR",
-		"-p", strconv.Itoa(n.SSHPort), "-l", n.SSHUser,
-	}
-	if key != "" {
-		args = append(args, "-i", key, "-o", "IdentitiesOnly=yes")
-	}
-	args = append(args, n.IPAddr)
-	if len(command) > 0 {
-		args = append(args, "--")
-		args = append(args, command...)
-	}
+	defer config.remove()
 	// Ctrl-C reaches ssh by itself, which knows what to do with it; we must
 	// outlive it, to clean up. Watched, not ignored: ssh would inherit that.
 	interrupts := make(chan os.Signal, 1)
@@ -95,7 +69,7 @@ func runSSH(ctx context.Context, s streams, n v1.SessionNode, key string, comman
 	defer signal.Stop(interrupts)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // ssh, with the user's own command
+	cmd := exec.CommandContext(ctx, config.program, config.args(n, command)...) //nolint:gosec // ssh, with the user's own command
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.in, s.out, s.err
 	err = cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
