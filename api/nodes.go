@@ -25,7 +25,7 @@ func (s *server) listNodes(c *gin.Context, actor broker.Tenant) error {
 	specs := specsByNode(sessions...)
 	wire := make([]v1.Node, 0, len(nodes))
 	for _, n := range nodes {
-		wire = append(wire, wireNode(n, specs[n.ID]))
+		wire = append(wire, wireNode(actor, n, specs[n.ID]))
 	}
 	return answer(c, http.StatusOK, v1.NodesAnswer{Action: v1.ActionGet, Nodes: wire})
 }
@@ -45,7 +45,7 @@ func (s *server) showNode(c *gin.Context, actor broker.Tenant) error {
 	if err != nil {
 		return err
 	}
-	return answer(c, http.StatusOK, v1.NodeAnswer{Action: v1.ActionGet, Node: wireNode(n, spec)})
+	return answer(c, http.StatusOK, v1.NodeAnswer{Action: v1.ActionGet, Node: wireNode(actor, n, spec)})
 }
 
 // nodeSpec gives the spec that a node was lent for, or nil.
@@ -74,7 +74,11 @@ func specsByNode(sessions ...broker.Session) map[int64]*broker.NodesSpec {
 	return specs
 }
 
-func wireNode(n broker.Node, spec *broker.NodesSpec) v1.Node {
+func wireNode(actor broker.Tenant, n broker.Node, spec *broker.NodesSpec) v1.Node {
+	failure := ""
+	if actor.IsAdmin && actor.ID != 0 { // not for anonymous readers: it can name anything
+		failure = n.Failure
+	}
 	return v1.Node{
 		RetiredAt: v1.Time{Time: n.RetiredAt},
 		Active:    n.State != broker.NodeGone,
@@ -86,6 +90,8 @@ func wireNode(n broker.Node, spec *broker.NodesSpec) v1.Node {
 		ID:        n.ID,
 		State:     n.State.Wire(),
 		NodeExtra: wireNodeExtra(n.Outputs, n.State),
+
+		FailureClass: string(n.FailureClass), Failure: failure,
 	}
 }
 

@@ -127,8 +127,9 @@ type Node struct {
 	// next one is due.
 	Attempts int       `json:"attempts,omitempty"`
 	RetryAt  time.Time `json:"retry_at,omitzero"`
-	// Failure is the last error in full, for operators.
-	Failure string `json:"failure,omitempty"`
+	// Failure is the last error in full, for operators, and of which kind it is.
+	Failure      string       `json:"failure,omitempty"`
+	FailureClass FailureClass `json:"failure_class,omitempty"`
 }
 
 // Outputs are what a module's contract gives back about a node.

@@ -65,6 +65,8 @@ type PoolHealth struct {
 	Failures    int       `json:"failures"`   // creates that failed since the last that succeeded
 	LastFailure time.Time `json:"last_failure"`
 	Message     string    `json:"message,omitempty"` // of the last failure
+	// Class is the kind of the last failure.
+	Class FailureClass `json:"class,omitempty"`
 }
 
 // PoolLevels counts a pool's nodes by wire state, as Duffy's API reports them.

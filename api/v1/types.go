@@ -114,6 +114,11 @@ type Node struct {
 	ID        int64    `json:"id"`
 	State     string   `json:"state"`
 	NodeExtra
+	// FailureClass is the kind of its last failure: throttled, no_capacity, quota,
+	// auth, configuration, unreachable, timeout, interrupted or other. Failure is
+	// that in full, which only admins see.
+	FailureClass string `json:"failure_class,omitempty"`
+	Failure      string `json:"failure,omitempty"`
 }
 
 // Tenant is whom a session belongs to. SSHKey is always masked.

@@ -83,7 +83,7 @@ func (l *Loop) apply(ctx context.Context, n broker.Node) (broker.Node, error) {
 	}
 	l.discard(ctx, n)
 	if runErr != nil {
-		l.cfg.Log.ErrorContext(ctx, "node can't be created", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "error", runErr)
+		l.cfg.Log.ErrorContext(ctx, "node can't be created", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "class", string(n.FailureClass), "error", runErr)
 		l.warnResting(ctx, n.Pool)
 	}
 	return n, nil
@@ -91,7 +91,7 @@ func (l *Loop) apply(ctx context.Context, n broker.Node) (broker.Node, error) {
 
 // fail marks a node as failed and counts the failure against its pool.
 func (l *Loop) fail(tx broker.Tx, n *broker.Node, at time.Time, step string, cause error) error {
-	n.Failure = step + ": " + cause.Error()
+	n.Failure, n.FailureClass = step+": "+cause.Error(), broker.FailureClassOf(cause)
 	fresh := l.fresh(*n)
 	if err := broker.MoveNode(tx, n, broker.NodeFailed, at, n.Failure); err != nil || !fresh {
 		return err
@@ -104,7 +104,7 @@ func (l *Loop) fail(tx broker.Tx, n *broker.Node, at time.Time, step string, cau
 		h = broker.PoolHealth{Pool: n.Pool, Generation: n.Source.Generation}
 	}
 	h.Failures++
-	h.LastFailure, h.Message = at, n.Failure
+	h.LastFailure, h.Message, h.Class = at, n.Failure, n.FailureClass
 	return tx.SetPoolHealth(h)
 }
 
@@ -123,9 +123,9 @@ func (l *Loop) warnResting(ctx context.Context, pool string) {
 		h, err = tx.PoolHealth(pool)
 		return err
 	})
-	if pause := BreakerPause(h.Failures); err == nil && pause > 0 {
+	if pause := BreakerPause(trials(h)); err == nil && pause > 0 {
 		l.cfg.Log.WarnContext(ctx, "pool rests: its creates fail one after the other",
-			"pool", pool, "failures", h.Failures, "next_try", h.LastFailure.Add(pause))
+			"pool", pool, "failures", h.Failures, "class", string(h.Class), "next_try", h.LastFailure.Add(pause))
 	}
 }
 
@@ -163,7 +163,7 @@ func (l *Loop) check(ctx context.Context, n broker.Node) (broker.Node, error) {
 		return broker.MoveNode(tx, n, broker.NodeReady, at, "")
 	})
 	if err == nil && runErr != nil {
-		l.cfg.Log.ErrorContext(ctx, "node is not ready", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "error", runErr)
+		l.cfg.Log.ErrorContext(ctx, "node is not ready", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "class", string(n.FailureClass), "error", runErr)
 		l.warnResting(ctx, n.Pool)
 	}
 	return n, err
@@ -227,7 +227,7 @@ func (l *Loop) destroy(ctx context.Context, n broker.Node) (broker.Node, error) 
 		}
 		n.Attempts++
 		n.RetryAt = at.Add(DestroyPause(n.Attempts))
-		n.Failure = "destroy: " + runErr.Error()
+		n.Failure, n.FailureClass = "destroy: "+runErr.Error(), broker.FailureClassOf(runErr)
 		if err := tx.UpdateNode(n.State, *n); err != nil {
 			return err
 		}
@@ -244,7 +244,7 @@ func (l *Loop) destroy(ctx context.Context, n broker.Node) (broker.Node, error) 
 	}
 	if runErr != nil {
 		l.cfg.Log.ErrorContext(ctx, "node can't be destroyed yet", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool,
-			"attempts", n.Attempts, "retry_at", n.RetryAt, "error", runErr)
+			"class", string(n.FailureClass), "attempts", n.Attempts, "retry_at", n.RetryAt, "error", runErr)
 	}
 	return n, nil
 }

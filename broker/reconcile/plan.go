@@ -350,13 +350,13 @@ func (p *planner) wanted(entry *pool) int {
 	missing := entry.FillLevel + entry.surge - entry.ready - entry.provisioning
 	fresh := max(0, min(missing, entry.MaxNodes-entry.total))
 	health := p.health(entry)
-	if health.Failures < breakerThreshold {
+	if trials(health) < breakerThreshold {
 		return planned + fresh
 	}
 	if entry.provisioning > planned {
 		return 0 // the probe is out
 	}
-	if p.waits(health.LastFailure.Add(BreakerPause(health.Failures))) {
+	if p.waits(health.LastFailure.Add(BreakerPause(trials(health)))) {
 		return 0
 	}
 	return min(1, planned+fresh)
@@ -369,6 +369,15 @@ func (p *planner) health(entry *pool) broker.PoolHealth {
 		return h
 	}
 	return broker.PoolHealth{}
+}
+
+// trials counts a pool's failures for its circuit breaker. One that is certain to
+// happen again opens it at once.
+func trials(h broker.PoolHealth) int {
+	if h.Failures > 0 && h.Class.Certain() {
+		return h.Failures + breakerThreshold - 1
+	}
+	return h.Failures
 }
 
 // BreakerPause is how long a pool rests after so many failed creates in a row

@@ -160,6 +160,14 @@ func TestPlan(t *testing.T) {
 			due: t0.Add(20 * time.Second),
 		},
 		{
+			name: "a failure that is certain to happen again rests a pool at once",
+			world: World{
+				Pools:  []broker.Pool{a},
+				Health: map[string]broker.PoolHealth{"a": {Pool: "a", Generation: "g1", Failures: 1, LastFailure: t0, Class: broker.FailureAuth}},
+			},
+			due: t0.Add(10 * time.Second),
+		},
+		{
 			name: "a broken pool that has rested is tried with one node",
 			world: World{
 				Pools:  []broker.Pool{a},

@@ -77,8 +77,12 @@ func unreachable(ctx context.Context, n broker.Node, failure error) error {
 		failure = fmt.Errorf("%w (%w)", failure, ctx.Err())
 	}
 	err := broker.Wrap(broker.CodeUnavailable, failure, "node %d can't be used over ssh", n.ID)
-	if errors.Is(failure, ErrHostKeyChanged) {
-		return err.WithHint("either the machine was replaced behind the broker's back, or somebody sits between: destroy the node")
+	class := broker.FailureUnreachable
+	if a, ok := errors.AsType[*attemptError](failure); ok && a.step >= stepCommand {
+		class = broker.FailureOther // it was reached
 	}
-	return err
+	if errors.Is(failure, ErrHostKeyChanged) {
+		err = err.WithHint("either the machine was replaced behind the broker's back, or somebody sits between: destroy the node")
+	}
+	return &broker.Failure{Class: class, Err: err}
 }

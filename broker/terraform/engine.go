@@ -2,6 +2,7 @@ package terraform
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -58,7 +59,8 @@ type Engine struct {
 	initMu sync.Mutex // templates are made and pruned one at a time
 
 	mu        sync.Mutex
-	processes map[string]*process // runs that this process started, by output file
+	processes map[string]*process    // runs that this process started, by output file
+	rules     map[string][]errorRule // by template
 	reapers   sync.WaitGroup
 }
 
@@ -110,7 +112,7 @@ func (e *Engine) applied(r run) (broker.Result, error) {
 			result.Outputs = outputs
 			return result, nil
 		}
-		return result, r.failed(err, s)
+		return result, r.failed(&broker.Failure{Class: broker.FailureConfiguration, Err: err}, s)
 	}
 	// A run that failed by itself before it made anything has no state file.
 	if stateErr != nil && (out.err == nil || !errors.Is(stateErr, errNoState)) {
@@ -121,7 +123,7 @@ func (e *Engine) applied(r run) (broker.Result, error) {
 		out.err = joinText(out.err, "something may be left that must be removed by hand: "+
 			"begun and not in the state: "+strings.Join(missing, ", "))
 	}
-	return result, r.failed(out.err, s)
+	return result, r.failed(&broker.Failure{Class: cmp.Or(out.class, broker.FailureOther), Err: out.err}, s)
 }
 
 // Destroy implements [broker.Provisioner]. It waits for an apply of the node that
@@ -207,7 +209,7 @@ func (e *Engine) destroyed(r run) error {
 	if out.err == nil {
 		return nil
 	}
-	return r.failed(out.err, s)
+	return r.failed(&broker.Failure{Class: cmp.Or(out.class, broker.FailureOther), Err: out.err}, s)
 }
 
 // sweep removes a node's directory, and what still runs out of it.

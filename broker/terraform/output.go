@@ -22,13 +22,8 @@ type output struct {
 	Changes struct {
 		Operation string `json:"operation"`
 	} `json:"changes"`
-	Diagnostic struct {
-		Severity string `json:"severity"`
-		Summary  string `json:"summary"`
-		Detail   string `json:"detail"`
-		Address  string `json:"address"`
-	} `json:"diagnostic"`
-	Hook struct {
+	Diagnostic diagnostic `json:"diagnostic"`
+	Hook       struct {
 		Action   string `json:"action"`
 		Resource struct {
 			Addr string `json:"addr"`
@@ -38,11 +33,22 @@ type output struct {
 	} `json:"hook"`
 }
 
+// diagnostic is something that Terraform has to say.
+type diagnostic struct {
+	Severity string    `json:"severity"`
+	Summary  string    `json:"summary"`
+	Detail   string    `json:"detail"`
+	Address  string    `json:"address"`
+	Range    *struct{} `json:"range"` // there is a place in the module
+}
+
 // report is what a run's output says about it.
 type report struct {
 	summary bool     // the summary of the operation was written: it came to its end
 	errors  []string // what Terraform reports as errors
 	begun   []begun  // resources that the run began to create
+
+	diagnostics []diagnostic // the same errors, for their class
 }
 
 // begun is a resource that a run began to create, with its id once that is known.
@@ -102,6 +108,7 @@ func (r *report) add(o output, operation string) {
 		}
 		if !slices.Contains(r.errors, text) { // Terraform repeats some
 			r.errors = append(r.errors, text)
+			r.diagnostics = append(r.diagnostics, o.Diagnostic)
 		}
 	}
 }

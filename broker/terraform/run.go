@@ -154,6 +154,7 @@ func (r run) putState(s *state) error {
 
 // failed makes the error of a run, without any sensitive output.
 func (r run) failed(err error, s *state) error {
+	class := broker.FailureClassOf(err)
 	text := err.Error()
 	for _, secret := range s.sensitive() {
 		text = strings.ReplaceAll(text, secret, "**********")
@@ -161,7 +162,7 @@ func (r run) failed(err error, s *state) error {
 	if text != err.Error() {
 		err = errors.New(text)
 	}
-	return fmt.Errorf("terraform %s of node %s: %w", r.operation, r.node.UID, err)
+	return &broker.Failure{Class: class, Err: fmt.Errorf("terraform %s of node %s: %w", r.operation, r.node.UID, err)}
 }
 
 // prepare makes the run directory: links to all of the template.
@@ -375,12 +376,13 @@ type outcome struct {
 	// that it made.
 	cut   bool
 	begun []begun
+	class broker.FailureClass
 }
 
 func (e *Engine) outcome(r run) outcome {
 	rep, err := readReport(r.output(), r.operation)
 	if err != nil {
-		return outcome{err: err, cut: true}
+		return outcome{err: err, cut: true, class: broker.FailureOther}
 	}
 	exit := ""
 	if p := e.process(r); p != nil {
@@ -393,7 +395,7 @@ func (e *Engine) outcome(r run) outcome {
 	if rep.summary && len(rep.errors) == 0 && exit == "" {
 		return out
 	}
-	out.cut = true
+	out.cut, out.class = true, broker.FailureTimeout
 	switch {
 	case r.marked(killedMark):
 		out.err = fmt.Errorf("took longer than %s, did not stop when interrupted, and was killed", r.timeout)
@@ -401,8 +403,9 @@ func (e *Engine) outcome(r run) outcome {
 		out.err = fmt.Errorf("took longer than %s and was interrupted", r.timeout)
 	case !rep.summary && len(rep.errors) == 0:
 		out.err = errors.New("run was interrupted: it ended without a result")
+		out.class = broker.FailureInterrupted
 	default:
-		out.cut = false
+		out.cut, out.class = false, classify(e.errorRules(r.node.Source.Template), rep.diagnostics)
 	}
 	out.err = joinText(out.err, rep.errors...)
 	if len(rep.errors) == 0 {

@@ -76,6 +76,8 @@ func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, err
 		return fail(syntaxProblems(root, diags)...)
 	}
 	problems := m.checkContract(variables)
+	_, mistakes := readErrorRules(root)
+	problems = append(problems, mistakes...)
 	if foreign := append(m.checkBackends(), checkSources(root)...); len(foreign) > 0 {
 		return fail(append(foreign, problems...)...) // init would go there
 	}

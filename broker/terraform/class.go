@@ -1,0 +1,182 @@
+package terraform
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+// moduleFile is what a module tells the broker about itself, in its root. It is
+// no .tf file, since Terraform refuses blocks there that it does not know.
+const moduleFile = "duffy.hcl"
+
+// errorRule gives a class to the errors that an expression fits.
+type errorRule struct {
+	class broker.FailureClass
+	expr  *regexp.Regexp
+}
+
+// genericRules know no provider: only the words that HTTP, networks and clouds
+// have in common. The first that fits counts, so the special come before the
+// general: a quota may well be answered with 403.
+//
+//nolint:gochecknoglobals // a table: nothing writes it
+var genericRules = []errorRule{
+	{broker.FailureThrottled, regexp.MustCompile(`(?i)\b(http|status|code)\W{0,3}(code\W{0,3})?429\b|too many requests|throttl|rate ?exceeded|rate limit|slow ?down`)},
+	{broker.FailureNoCapacity, regexp.MustCompile(`(?i)insufficient[ _]?(\w+[ _]?)?capacity|(no|not enough|out of) (more )?(capacity|hosts? available|resources available)|capacity (is )?not available`)},
+	{broker.FailureQuota, regexp.MustCompile(`(?i)quota|limit ?exceeded|exceeds? (the|your) .{0,40}limit`)},
+	{broker.FailureAuth, regexp.MustCompile(`(?i)\b(http|status|code)\W{0,3}(code\W{0,3})?40[13]\b|unauthori[sz]ed|not authori[sz]ed|forbidden|access ?denied|permission denied|` +
+		`auth(entication)? ?fail|(no|not|in)[ -]?valid.{0,20}credential|credentials?.{0,40}(not valid|invalid|expired|missing|not found)|expired.{0,10}token|token.{0,20}expired`)},
+	{broker.FailureUnreachable, regexp.MustCompile(`(?i)connection refused|connection reset|no such host|no route to host|network is unreachable|tls handshake|\bdial (tcp|unix)\b|` +
+		`server misbehaving|\bEOF\b|\b(http|status|code)\W{0,3}(code\W{0,3})?50[23]\b|bad gateway|service unavailable`)},
+	{broker.FailureTimeout, regexp.MustCompile(`(?i)timeout|timed out|deadline exceeded`)},
+	// The provider's process has died, or Terraform was told to stop.
+	{broker.FailureInterrupted, regexp.MustCompile(`Plugin did not respond|[Pp]lugin (process )?(exited|crashed)|[Oo]peration canceled|execution halted`)},
+	{broker.FailureConfiguration, regexp.MustCompile(`^(Unsupported|Missing required|Invalid|Incorrect|Reference to undeclared|No value for|Resource (pre|post)condition|Check block assertion)`)},
+}
+
+// classify gives the class of a run's errors: by the module's rules, then by the
+// generic ones.
+func classify(own []errorRule, errors []diagnostic) broker.FailureClass {
+	for _, rule := range slices.Concat(own, genericRules) {
+		for _, d := range errors {
+			if rule.expr.MatchString(d.Summary + ": " + d.Detail) {
+				return rule.class
+			}
+		}
+	}
+	// What has a place in the module but belongs to no resource was found by
+	// Terraform itself when it read the module.
+	if slices.ContainsFunc(errors, func(d diagnostic) bool { return d.Range != nil && d.Address == "" }) {
+		return broker.FailureConfiguration
+	}
+	return broker.FailureOther
+}
+
+// errorRules gives the rules of a kept module. One that was accepted has no
+// mistakes; the rules of one that is lost are none.
+func (e *Engine) errorRules(template string) []errorRule {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	rules, ok := e.rules[template]
+	if !ok {
+		rules, _ = readErrorRules(filepath.Join(e.templatesDir(), template))
+		if e.rules == nil {
+			e.rules = make(map[string][]errorRule)
+		}
+		e.rules[template] = rules
+	}
+	return rules
+}
+
+// readErrorRules reads the errors block of a module's own file:
+//
+//	errors {
+//	  throttled   = ["RequestLimitExceeded"]
+//	  no_capacity = ["InsufficientInstanceCapacity", "no host .* room"]
+//	}
+func readErrorRules(root string) ([]errorRule, []*broker.Error) {
+	path := filepath.Join(root, moduleFile)
+	src, err := os.ReadFile(path) //nolint:gosec // a file of the module
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, []*broker.Error{broker.Wrap(broker.CodeInvalid, err, "%s can't be read", moduleFile)}
+	}
+	file, diags := hclsyntax.ParseConfig(src, path, hcl.InitialPos)
+	if diags.HasErrors() {
+		return nil, syntaxProblems(root, diags)
+	}
+	var rules []errorRule
+	var problems []*broker.Error
+	report := func(at hcl.Range, hint, format string, args ...any) {
+		e := broker.Errorf(broker.CodeInvalid, "%s: %s", position(root, at), fmt.Sprintf(format, args...))
+		if hint != "" {
+			e = e.WithHint("%s", hint)
+		}
+		problems = append(problems, e)
+	}
+	body := file.Body.(*hclsyntax.Body) //nolint:forcetypeassert // what hclsyntax parses to
+	for _, attr := range body.Attributes {
+		report(attr.NameRange, "it takes one block: errors { ... }", "%s has no argument %q", moduleFile, attr.Name)
+	}
+	for _, block := range body.Blocks {
+		if block.Type != "errors" || len(block.Labels) > 0 {
+			report(block.DefRange(), "it takes one block: errors { ... }", "%s has no such block", moduleFile)
+			continue
+		}
+		for _, inner := range block.Body.Blocks {
+			report(inner.DefRange(), "write CLASS = [\"EXPRESSION\", ...]", "an errors block has no blocks in it")
+		}
+		for _, attr := range inOrder(block.Body.Attributes) {
+			class := broker.FailureClass(attr.Name)
+			if !slices.Contains(broker.FailureClasses(), class) {
+				report(attr.NameRange, classHint(attr.Name), "there is no class of errors %q", attr.Name)
+				continue
+			}
+			for _, text := range expressions(attr, report) {
+				expr, err := regexp.Compile(text)
+				if err != nil {
+					report(attr.Expr.Range(), "", "%q is no regular expression: %v", text, err)
+					continue
+				}
+				rules = append(rules, errorRule{class, expr})
+			}
+		}
+	}
+	return rules, problems
+}
+
+func classHint(name string) string {
+	var names []string
+	for _, c := range broker.FailureClasses() {
+		names = append(names, string(c))
+	}
+	if near := nearest(name, names); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return "the classes are " + strings.Join(names, ", ")
+}
+
+// expressions gives the texts of a list.
+func expressions(attr *hclsyntax.Attribute, report func(hcl.Range, string, string, ...any)) []string {
+	v, diags := attr.Expr.Value(nil)
+	if !diags.HasErrors() {
+		if list, err := convert.Convert(v, cty.List(cty.String)); err == nil && list.IsWhollyKnown() && !list.IsNull() {
+			var texts []string
+			for _, text := range list.AsValueSlice() {
+				if text.IsNull() {
+					continue
+				}
+				texts = append(texts, text.AsString())
+			}
+			return texts
+		}
+	}
+	report(attr.Expr.Range(), `write `+attr.Name+` = ["EXPRESSION", ...]; a backslash is doubled`, "%s is not a list of texts", attr.Name)
+	return nil
+}
+
+// inOrder gives attributes in the order of the file: the first rule that fits
+// counts.
+func inOrder(all hclsyntax.Attributes) []*hclsyntax.Attribute {
+	var list []*hclsyntax.Attribute
+	for _, attr := range all {
+		list = append(list, attr)
+	}
+	slices.SortFunc(list, func(a, b *hclsyntax.Attribute) int { return a.SrcRange.Start.Byte - b.SrcRange.Start.Byte })
+	return list
+}
