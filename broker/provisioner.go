@@ -32,6 +32,9 @@ type Result struct {
 	// it holds no resource.
 	State   []byte
 	Outputs Outputs // of an Apply that succeeded
+	// Runs are those that this call has seen end, with their logs. Node and pool
+	// are the caller's to fill in.
+	Runs []Run
 }
 
 // Contextualizer reaches nodes over SSH. Methods may run at once for different

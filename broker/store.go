@@ -40,6 +40,12 @@ type ReadTx interface {
 	// NodeTerraform gives the sealed Terraform state of a node, nil when none was stored.
 	NodeTerraform(uid string) ([]byte, error)
 
+	// Runs gives the runs of a node without their logs, the first one first; none
+	// is no error.
+	Runs(node int64) ([]Run, error)
+	// RunLog gives the log that a run was stored with.
+	RunLog(id int64) ([]byte, error)
+
 	Session(id int64) (Session, error)
 	Sessions(q SessionQuery) ([]Session, error)
 
@@ -76,6 +82,15 @@ type Tx interface {
 	DeleteNode(id int64) error
 	// SetNodeTerraform replaces the sealed Terraform state of a node; nil removes it.
 	SetNodeTerraform(uid string, sealed []byte) error
+
+	// AddRun stores r with its log and sets its ID, which is higher than that of
+	// every run before. The node need not exist.
+	AddRun(r *Run) error
+	// DeleteRun forgets a run and its log.
+	DeleteRun(id int64) error
+	// PruneRuns removes runs that ended before a time, up to the first one that
+	// did not, and says how many.
+	PruneRuns(before time.Time) (int, error)
 
 	// CreateSession stores s and sets its ID, which no session had before.
 	CreateSession(s *Session) error

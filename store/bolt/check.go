@@ -45,6 +45,7 @@ func (s *Store) Check(ctx context.Context) error {
 	t.checkSessions(report)
 	t.checkTenants(report)
 	t.checkEvents(report)
+	t.checkRuns(report)
 	if len(findings) == 0 {
 		// Last, since it reads in a goroutine of its own, where faults can't be
 		// caught: by now every page in use has been read.
@@ -108,6 +109,25 @@ func (t *tx) checkEvents(report func(error)) {
 		return e.Seq
 	})
 	t.compare(report, bucketEventsByTime, byTime)
+}
+
+func (t *tx) checkRuns(report func(error)) {
+	byNode, ids := index{}, index{}
+	checkRecords(t, report, bucketRuns, func(r broker.Run) int64 {
+		byNode[string(runIndexKey(r))] = ""
+		ids[string(idKey(r.ID))] = ""
+		return r.ID
+	})
+	t.compare(report, bucketRunsByNode, byNode)
+	err := t.scan(bucketRunLogs, nil, func(id, _ []byte) bool {
+		if _, ok := ids[string(id)]; !ok {
+			report(fmt.Errorf("%s: there is no run %x", bucketRunLogs, id))
+		}
+		return true
+	})
+	if err != nil {
+		report(err)
+	}
 }
 
 // index is what an index bucket must hold: key to value.

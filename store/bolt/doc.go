@@ -18,6 +18,9 @@
 //	pool_health        pool -> PoolHealth
 //	events             seq -> Event
 //	events_by_time     time, seq
+//	runs               id -> Run
+//	runs_by_node       node id, id
+//	run_logs           id -> log of the run
 //
 // Strings inside a key are preceded by their length, so that no prefix of one
 // query can match the keys of another. A hand-out reads the keys of one state

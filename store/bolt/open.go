@@ -58,7 +58,32 @@ func Open(path string, o Options) (*Store, error) {
 	if err := s.accept(); err != nil {
 		return nil, errors.Join(openError(path, err), s.Close())
 	}
+	if err := s.complete(); err != nil {
+		return nil, errors.Join(openError(path, err), s.Close())
+	}
 	return s, nil
+}
+
+// complete adds the buckets that an earlier version did not have.
+func (s *Store) complete() error {
+	missing := false
+	err := s.db.View(func(b *bbolt.Tx) error {
+		for _, name := range buckets() {
+			missing = missing || b.Bucket([]byte(name)) == nil
+		}
+		return nil
+	})
+	if err != nil || !missing {
+		return err
+	}
+	return s.db.Update(func(b *bbolt.Tx) error {
+		for _, name := range buckets() {
+			if _, err := b.CreateBucketIfNotExists([]byte(name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // create makes a database if there is no file. It appears under its name only

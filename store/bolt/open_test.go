@@ -292,3 +292,23 @@ func TestDamage_whileOpen(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A database of an earlier version lacks some buckets: they come when it is opened.
+func TestOpenAddsBuckets(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "broker.db")
+	s, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.db.Update(func(b *bbolt.Tx) error { return b.DeleteBucket([]byte(bucketRuns)) })
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(path, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	err = s.Update(t.Context(), func(tx broker.Tx) error { return tx.AddRun(&broker.Run{NodeID: 1}) })
+	if err := errors.Join(err, s.Check(t.Context()), s.Close()); err != nil {
+		t.Error(err)
+	}
+}

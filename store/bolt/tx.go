@@ -28,12 +28,16 @@ const (
 	bucketPoolHealth      = "pool_health"
 	bucketEvents          = "events"
 	bucketEventsByTime    = "events_by_time"
+	bucketRuns            = "runs"
+	bucketRunsByNode      = "runs_by_node"
+	bucketRunLogs         = "run_logs"
 )
 
 func buckets() []string {
 	return []string{
 		bucketMeta, bucketNodes, bucketNodesByState, bucketNodesByUID, bucketTerraform, bucketSessions, bucketSessionsByState,
 		bucketTenants, bucketTenantsByName, bucketPoolHealth, bucketEvents, bucketEventsByTime,
+		bucketRuns, bucketRunsByNode, bucketRunLogs,
 	}
 }
 

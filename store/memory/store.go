@@ -27,6 +27,9 @@ type Store struct {
 	lastSess   int64
 	lastTenant int64
 	lastEvent  int64
+	runs       map[int64]broker.Run
+	runLogs    map[int64][]byte
+	lastRun    int64
 }
 
 var _ broker.Store = (*Store)(nil)
@@ -36,6 +39,7 @@ func New() *Store {
 	return &Store{
 		nodes: make(map[int64]broker.Node), terraform: make(map[string][]byte), sessions: make(map[int64]broker.Session),
 		tenants: make(map[int64]broker.Tenant), health: make(map[string]broker.PoolHealth),
+		runs: make(map[int64]broker.Run), runLogs: make(map[int64][]byte),
 	}
 }
 

@@ -41,6 +41,7 @@ func Run(t *testing.T, open Opener, abilities ...Ability) {
 	t.Run("tenants", s.testTenants)
 	t.Run("health", s.testHealth)
 	t.Run("events", s.testEvents)
+	t.Run("runs", s.testRuns)
 	t.Run("transactions", s.testTransactions)
 	t.Run("concurrency", s.testConcurrency)
 	t.Run("persistence", s.testPersistence)

@@ -1,0 +1,135 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+func runs(node int64) func(broker.ReadTx) ([]broker.Run, error) {
+	return func(tx broker.ReadTx) ([]broker.Run, error) { return tx.Runs(node) }
+}
+
+func runLog(id int64) func(broker.ReadTx) ([]byte, error) {
+	return func(tx broker.ReadTx) ([]byte, error) { return tx.RunLog(id) }
+}
+
+// addRuns stores a run of a node for each time of end.
+func addRuns(t *testing.T, store broker.Store, node int64, ends ...time.Time) (list []broker.Run) {
+	t.Helper()
+	update(t, store, func(tx broker.Tx) error {
+		list = nil
+		for _, end := range ends {
+			r := broker.Run{NodeID: node, Operation: "destroy", Ended: end, Log: []byte(end.String())}
+			if err := tx.AddRun(&r); err != nil {
+				return err
+			}
+			r.Log = nil
+			list = append(list, r)
+		}
+		return nil
+	})
+	return list
+}
+
+func (s *suite) testRuns(t *testing.T) {
+	at := func(d time.Duration) time.Time { return start().Add(d) }
+	t.Run("every field comes back, and is a copy", func(t *testing.T) {
+		store := s.store(t)
+		var r, want broker.Run
+		fill(&r)
+		fill(&want)
+		log := append([]byte(nil), want.Log...)
+		want.ID, want.Log = 1, nil
+		update(t, store, func(tx broker.Tx) error {
+			if err := tx.AddRun(&r); err != nil {
+				return err
+			}
+			spoil(&r)
+			return nil
+		})
+		same(t, "runs", read(t, store, runs(want.NodeID)), []broker.Run{want})
+		got := read(t, store, runLog(1))
+		same(t, "log", got, log)
+		spoil(&got)
+		same(t, "log after the result was changed", read(t, store, runLog(1)), log)
+	})
+	t.Run("by node", func(t *testing.T) {
+		store := s.store(t)
+		one := addRuns(t, store, 1, at(1), at(2))
+		other := addRuns(t, store, 256, at(3))
+		one = append(one, addRuns(t, store, 1, at(4))...)
+		same(t, "runs of node 1", read(t, store, runs(1)), one)
+		same(t, "runs of node 256", read(t, store, runs(256)), other)
+		if got := read(t, store, runs(2)); len(got) != 0 {
+			t.Errorf("runs of node 2: %+v", got)
+		}
+	})
+	t.Run("unknown", func(t *testing.T) {
+		store := s.store(t)
+		lost(t, store, runLog(1))
+		refused(t, store, broker.CodeNotFound, func(tx broker.Tx) error { return tx.DeleteRun(1) })
+	})
+	t.Run("delete", func(t *testing.T) {
+		store := s.store(t)
+		all := addRuns(t, store, 1, at(1), at(2), at(3))
+		update(t, store, func(tx broker.Tx) error { return tx.DeleteRun(all[1].ID) })
+		same(t, "runs", read(t, store, runs(1)), []broker.Run{all[0], all[2]})
+		lost(t, store, runLog(all[1].ID))
+		update(t, store, func(tx broker.Tx) error { return tx.DeleteRun(all[2].ID) })
+		if next := addRuns(t, store, 1, at(4)); next[0].ID != 4 {
+			t.Errorf("the next run has id %d, want 4", next[0].ID)
+		}
+	})
+	t.Run("prune", func(t *testing.T) {
+		store := s.store(t)
+		all := addRuns(t, store, 1, at(1), at(2), at(5), at(3))
+		pruneRuns := func(before time.Time) (n int) {
+			update(t, store, func(tx broker.Tx) (err error) {
+				n, err = tx.PruneRuns(before)
+				return err
+			})
+			return n
+		}
+		for _, tt := range []struct {
+			before time.Time
+			want   int
+		}{{at(1), 0}, {at(4), 2}, {at(4), 0}} {
+			if got := pruneRuns(tt.before); got != tt.want {
+				t.Errorf("pruned %d runs before %v, want %d", got, tt.before, tt.want)
+			}
+		}
+		same(t, "runs", read(t, store, runs(1)), all[2:])
+		lost(t, store, runLog(all[0].ID))
+		if got := pruneRuns(at(time.Hour)); got != 2 {
+			t.Errorf("pruned %d runs, want the last 2", got)
+		}
+	})
+	t.Run("undone with the transaction", func(t *testing.T) {
+		store := s.store(t)
+		all := addRuns(t, store, 1, at(1))
+		refused(t, store, broker.CodeConflict, func(tx broker.Tx) error {
+			if err := tx.AddRun(&broker.Run{NodeID: 1, Log: []byte("x")}); err != nil {
+				return err
+			}
+			if err := tx.DeleteRun(all[0].ID); err != nil {
+				return err
+			}
+			return broker.Errorf(broker.CodeConflict, "no")
+		})
+		same(t, "runs", read(t, store, runs(1)), all)
+		same(t, "log", read(t, store, runLog(all[0].ID)), []byte(at(1).String()))
+	})
+	t.Run("too many of a node", func(t *testing.T) {
+		store := s.store(t)
+		n := broker.Node{ID: 7, UID: "u", Pool: "p"}
+		for range 5 {
+			update(t, store, func(tx broker.Tx) error { return broker.AddRuns(tx, n, make([]broker.Run, 6)) })
+		}
+		got := read(t, store, runs(7))
+		if len(got) != broker.MaxRunsPerNode || got[0].ID != 1 || got[1].ID != 12 || got[len(got)-1].ID != 30 || got[3].NodeUID != "u" || got[3].Pool != "p" {
+			t.Errorf("%d runs are kept: %+v", len(got), got)
+		}
+	})
+}
