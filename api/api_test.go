@@ -46,6 +46,10 @@ type fake struct {
 	abandoned  chan int64
 	abandonErr error
 
+	lines  []string // of a node's log
+	logErr error    // after them
+
+	logs    broker.NodeLogRequest
 	actor   broker.Tenant // of the last call
 	request broker.SessionRequest
 	update  broker.SessionUpdate
@@ -124,6 +128,19 @@ func (f *fake) NodesByID(context.Context, ...int64) (map[int64]broker.Node, erro
 
 func (f *fake) TenantsByID(context.Context, ...int64) (map[int64]broker.Tenant, error) {
 	return f.tenants, nil
+}
+
+func (f *fake) NodeLog(_ context.Context, actor broker.Tenant, req broker.NodeLogRequest, write func([]byte) error) error {
+	f.actor, f.logs = actor, req
+	if f.err != nil {
+		return f.err
+	}
+	for _, line := range f.lines {
+		if err := write([]byte(line)); err != nil {
+			return err
+		}
+	}
+	return f.logErr
 }
 
 func (f *fake) AuthenticateLegacy(context.Context, string, broker.LegacyCall) (broker.Tenant, error) {
@@ -737,5 +754,33 @@ func TestHealth(t *testing.T) {
 		if answer.Code != test.status || !strings.Contains(body, test.text) || strings.Contains(body, "/secret/path") {
 			t.Errorf("with %v: status %d, %s", test.err, answer.Code, body)
 		}
+	}
+}
+
+func TestNodeLogs(t *testing.T) {
+	f := newFake()
+	url := start(t, Config{Broker: f}) + "/api/v1/nodes/7/logs"
+	f.lines = []string{"{\"a\":1}\n", "{\"b\":2}\n"}
+	a := send(t, http.MethodGet, url+"?follow=true&run=3", "", asDemo)
+	if a.status != http.StatusOK || a.body != "{\"a\":1}\n{\"b\":2}\n" || a.header.Get("Content-Type") != "application/x-ndjson" {
+		t.Errorf("%d %v %s", a.status, a.header, a.body)
+	}
+	if want := (broker.NodeLogRequest{Node: 7, Run: 3, Follow: true}); f.logs != want {
+		t.Errorf("asked for %+v, want %+v", f.logs, want)
+	}
+	f.logErr = broker.Errorf(broker.CodeUnavailable, "the rest is lost")
+	if a := send(t, http.MethodGet, url, "", asDemo); a.status != http.StatusOK || !strings.HasSuffix(a.body, `{"@level":"error","@message":"the rest is lost","type":"error"}`+"\n") {
+		t.Errorf("an error in the middle: %d %s", a.status, a.body)
+	}
+	f.lines = nil
+	if a := send(t, http.MethodGet, url, "", asDemo); a.status != http.StatusServiceUnavailable {
+		t.Errorf("an error before the first line: %d %s", a.status, a.body)
+	}
+	f.logErr = nil
+	if a := send(t, http.MethodGet, url, "", asDemo); a.status != http.StatusOK || a.body != "" {
+		t.Errorf("an empty log: %d %s", a.status, a.body)
+	}
+	if a := send(t, http.MethodGet, url+"?run=x", "", asDemo); a.status != http.StatusUnprocessableEntity {
+		t.Errorf("a bad run: %d %s", a.status, a.body)
 	}
 }

@@ -21,6 +21,7 @@ func (s *server) routes() {
 
 	get(v1, "/nodes", s.reader(s.listNodes))
 	get(v1, "/nodes/:id", s.tenant(s.showNode))
+	get(v1, "/nodes/:id/logs", s.tenant(s.nodeLogs))
 
 	get(v1, "/legacy-keys", s.tenant(s.listLegacyKeys))
 	v1.POST("/tenants/:id/legacy-keys", s.tenant(s.createLegacyKey))

@@ -40,6 +40,8 @@ type useCases interface {
 	Node(ctx context.Context, actor broker.Tenant, id int64) (broker.Node, error)
 	Nodes(ctx context.Context, actor broker.Tenant) ([]broker.Node, error)
 
+	NodeLog(ctx context.Context, actor broker.Tenant, req broker.NodeLogRequest, write func(line []byte) error) error
+
 	Healthy(ctx context.Context) error
 
 	AuthenticateLegacy(ctx context.Context, key string, call broker.LegacyCall) (broker.Tenant, error)

@@ -17,13 +17,14 @@ type KeyHasher interface {
 	EqualAPIKey(key string, hash []byte) bool
 }
 
-// Config is what a [Broker] is made of. All fields but ContextualizeTimeout are
-// required.
+// Config is what a [Broker] is made of. All fields but Logs and ContextualizeTimeout
+// are required.
 type Config struct {
 	Store          Store
 	Contextualizer Contextualizer
 	Keys           KeyHasher
 	Pools          *PoolSet
+	Logs           RunLogs // for NodeLog alone
 	Log            *slog.Logger
 	Now            func() time.Time
 	// Wake tells the reconcile loop that there may be work. It must not block.

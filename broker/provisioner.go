@@ -26,6 +26,17 @@ type Provisioner interface {
 	Discard(n Node) error
 }
 
+// RunLogs reads what runs of a [Provisioner] write.
+type RunLogs interface {
+	// OpenLog gives the log of a run that has ended: Terraform's messages as JSON,
+	// a line each.
+	OpenLog(r Run, sealed []byte) ([]byte, error)
+	// WatchRun passes on the messages of the node's run in progress, from its
+	// beginning on, until it ends or ctx does. No run in progress is no error.
+	// All secrets that are known are masked.
+	WatchRun(ctx context.Context, n Node, write func(operation string, line []byte) error) error
+}
+
 // Result is what a run of a [Provisioner] left behind.
 type Result struct {
 	// State is the node's Terraform state, sealed with the broker's key; nil when

@@ -5,6 +5,7 @@
 package client
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -126,6 +127,46 @@ func (c *Client) RemoveLegacyKey(ctx context.Context, tenant, id int64) error {
 	return err
 }
 
+// NodeLogRequest says which logs of a node are wanted.
+type NodeLogRequest struct {
+	Node   int64
+	Run    int64 // this run only; 0: all
+	Follow bool  // go on until the node comes to rest
+}
+
+// NodeLog passes on the logs of a node's Terraform runs, line by line. Admins only.
+func (c *Client) NodeLog(ctx context.Context, req NodeLogRequest, line func([]byte) error) error {
+	query := url.Values{}
+	if req.Run != 0 {
+		query.Set("run", strconv.FormatInt(req.Run, 10))
+	}
+	if req.Follow {
+		query.Set("follow", "true")
+	}
+	u := c.base.JoinPath("nodes", strconv.FormatInt(req.Node, 10), "logs")
+	u.RawQuery = query.Encode()
+	resp, err := c.send(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	lines := bufio.NewReader(resp.Body)
+	for {
+		text, err := lines.ReadBytes('\n')
+		if len(text) > 0 {
+			if err := line(text); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return c.unreachable(ctx, err)
+		}
+	}
+}
+
 func call[T any](ctx context.Context, c *Client, method string, body any, path ...string) (Answer[T], error) {
 	var a Answer[T]
 	raw, err := c.do(ctx, method, body, path...)
@@ -153,7 +194,20 @@ func (c *Client) do(ctx context.Context, method string, body any, path ...string
 		}
 		reader = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base.JoinPath(path...).String(), reader)
+	resp, err := c.send(ctx, method, c.base.JoinPath(path...), reader)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	return answer, nil
+}
+
+// send makes one request. The answer is a success, whose body the caller closes.
+func (c *Client) send(ctx context.Context, method string, u *url.URL, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
@@ -168,14 +222,14 @@ func (c *Client) do(ctx context.Context, method string, body any, path ...string
 	if err != nil {
 		return nil, c.unreachable(ctx, err)
 	}
+	if resp.StatusCode >= 200 && resp.StatusCode <= 299 {
+		return resp, nil
+	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
 	if err := errors.Join(err, resp.Body.Close()); err != nil {
 		return nil, c.unreachable(ctx, err)
 	}
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return nil, c.refusal(resp, answer)
-	}
-	return answer, nil
+	return nil, c.refusal(resp, answer)
 }
 
 func (c *Client) unreachable(ctx context.Context, err error) error {

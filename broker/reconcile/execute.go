@@ -68,6 +68,9 @@ func (l *Loop) apply(ctx context.Context, n broker.Node) (broker.Node, error) {
 		if err := tx.SetNodeTerraform(n.UID, result.State); err != nil {
 			return err
 		}
+		if err := broker.AddRuns(tx, *n, result.Runs); err != nil {
+			return err
+		}
 		if runErr != nil {
 			return l.fail(tx, n, at, "create", runErr)
 		}
@@ -213,6 +216,9 @@ func (l *Loop) destroy(ctx context.Context, n broker.Node) (broker.Node, error) 
 	result, runErr := l.cfg.Provisioner.Destroy(ctx, n, sealed)
 	at := l.cfg.Now()
 	n, err = l.update(ctx, n, func(tx broker.Tx, n *broker.Node) error {
+		if err := broker.AddRuns(tx, *n, result.Runs); err != nil {
+			return err
+		}
 		if runErr == nil {
 			if err := tx.SetNodeTerraform(n.UID, nil); err != nil {
 				return err

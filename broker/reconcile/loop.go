@@ -43,8 +43,10 @@ const (
 	// tidyEvery is how often old records are looked at. There are many more of
 	// them than of live ones, and they are in no hurry.
 	tidyEvery = time.Hour
-	// keepEvents is how long events stay readable.
+	// keepEvents is how long events stay readable, keepRuns how long the logs of
+	// Terraform runs do.
 	keepEvents = 7 * 24 * time.Hour
+	keepRuns   = 7 * 24 * time.Hour
 )
 
 // Loop plans and carries out, until it is stopped. It is level-triggered: woken
@@ -181,11 +183,14 @@ func (l *Loop) busyNodes() map[int64]bool {
 
 func (l *Loop) prune(ctx context.Context, now time.Time) error {
 	err := l.cfg.Store.Update(ctx, func(tx broker.Tx) error {
-		_, err := tx.PruneEvents(now.Add(-keepEvents))
+		if _, err := tx.PruneEvents(now.Add(-keepEvents)); err != nil {
+			return err
+		}
+		_, err := tx.PruneRuns(now.Add(-keepRuns))
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("prune events: %w", err)
+		return fmt.Errorf("prune events and runs: %w", err)
 	}
 	l.tidied = now
 	return nil

@@ -65,20 +65,34 @@ func classify(own []errorRule, errors []diagnostic) broker.FailureClass {
 	return broker.FailureOther
 }
 
-// errorRules gives the rules of a kept module. One that was accepted has no
-// mistakes; the rules of one that is lost are none.
-func (e *Engine) errorRules(template string) []errorRule {
+// keptModule is what is to be known of a kept module at every run.
+type keptModule struct {
+	rules     []errorRule
+	sensitive []string // variables
+}
+
+// module reads a kept module, once. One that was accepted has no mistakes; of one
+// that is lost nothing is known.
+func (e *Engine) module(template string) keptModule {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	rules, ok := e.rules[template]
-	if !ok {
-		rules, _ = readErrorRules(filepath.Join(e.templatesDir(), template))
-		if e.rules == nil {
-			e.rules = make(map[string][]errorRule)
-		}
-		e.rules[template] = rules
+	kept, ok := e.modules[template]
+	if ok || template == "" {
+		return kept
 	}
-	return rules
+	root := filepath.Join(e.templatesDir(), template)
+	kept.rules, _ = readErrorRules(root)
+	m, _ := readModule(root, root)
+	for name, sensitive := range m.sensitive {
+		if sensitive {
+			kept.sensitive = append(kept.sensitive, name)
+		}
+	}
+	if e.modules == nil {
+		e.modules = make(map[string]keptModule)
+	}
+	e.modules[template] = kept
+	return kept
 }
 
 // readErrorRules reads the errors block of a module's own file:

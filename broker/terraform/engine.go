@@ -59,8 +59,8 @@ type Engine struct {
 	initMu sync.Mutex // templates are made and pruned one at a time
 
 	mu        sync.Mutex
-	processes map[string]*process    // runs that this process started, by output file
-	rules     map[string][]errorRule // by template
+	processes map[string]*process   // runs that this process started, by output file
+	modules   map[string]keptModule // by template
 	reapers   sync.WaitGroup
 }
 
@@ -98,7 +98,9 @@ func (e *Engine) Apply(ctx context.Context, n broker.Node) (broker.Result, error
 	if err := e.wait(ctx, r); err != nil {
 		return broker.Result{}, err
 	}
-	return e.applied(r)
+	result, err := e.applied(r)
+	result.Runs = []broker.Run{e.record(r, err)}
+	return result, err
 }
 
 // applied reads the result of an apply from its directory.
@@ -152,35 +154,35 @@ func (e *Engine) Destroy(ctx context.Context, n broker.Node, sealed []byte) (bro
 		}
 	}
 	recorded := r.recorded(stored)
-	if !r.started() {
+	var runs []broker.Run
+	if r.started() { // by an earlier process
+		runs = append(runs, e.record(r, e.destroyed(r)))
+	} else {
 		e.reportLeak(ctx, apply, recorded)
 	}
 	if len(recorded.resources()) > 0 {
-		if err := e.destroyRecorded(ctx, r, stored); err != nil {
+		if err := e.destroyRecorded(ctx, r, stored, &runs); err != nil {
 			if ctx.Err() != nil {
 				return unchanged, err
 			}
-			return broker.Result{State: e.seal(n, r.recorded(stored))}, err
+			return broker.Result{State: e.seal(n, r.recorded(stored)), Runs: runs}, err
 		}
 	}
-	if err := e.sweep(ctx, n); err != nil {
-		return broker.Result{}, err
-	}
-	return broker.Result{}, nil
+	return broker.Result{Runs: runs}, e.sweep(ctx, n)
 }
 
 // destroyRecorded destroys what is recorded. The first try trusts the state; the
 // second asks the providers first, which mends a state that is behind the truth.
-func (e *Engine) destroyRecorded(ctx context.Context, r run, stored *state) error {
-	err := e.destroyOnce(ctx, r, stored, "-refresh=false")
+func (e *Engine) destroyRecorded(ctx context.Context, r run, stored *state, runs *[]broker.Run) error {
+	err := e.destroyOnce(ctx, r, stored, runs, "-refresh=false")
 	if err == nil || ctx.Err() != nil || r.marked(interruptedMark) {
 		return err
 	}
 	e.Log.WarnContext(ctx, "destroy failed; once more with a refresh", "node", r.node.UID, "error", err)
-	return e.destroyOnce(ctx, r, stored)
+	return e.destroyOnce(ctx, r, stored, runs)
 }
 
-func (e *Engine) destroyOnce(ctx context.Context, r run, stored *state, flags ...string) error {
+func (e *Engine) destroyOnce(ctx context.Context, r run, stored *state, runs *[]broker.Run, flags ...string) error {
 	if err := e.prepare(r); err != nil {
 		return err
 	}
@@ -193,7 +195,9 @@ func (e *Engine) destroyOnce(ctx context.Context, r run, stored *state, flags ..
 	if err := e.wait(ctx, r); err != nil {
 		return err
 	}
-	return e.destroyed(r)
+	err := e.destroyed(r)
+	*runs = append(*runs, e.record(r, err))
+	return err
 }
 
 // destroyed reads the result of a destroy from its directory.

@@ -29,6 +29,7 @@ func contractNames() []string {
 // from the broker.
 type module struct {
 	variables map[string]bool // to whether it has a default
+	sensitive map[string]bool // the same, to whether they are
 	outputs   map[string]bool // to whether it is sensitive
 	calls     []call
 	backends  []string // positions of backend and cloud blocks
@@ -42,7 +43,7 @@ type call struct {
 // readModule reads the declarations of the module in dir. Positions are relative
 // to root.
 func readModule(root, dir string) (module, hcl.Diagnostics) {
-	m := module{variables: map[string]bool{}, outputs: map[string]bool{}}
+	m := module{variables: map[string]bool{}, sensitive: map[string]bool{}, outputs: map[string]bool{}}
 	var diags hcl.Diagnostics
 	parser := hclparse.NewParser()
 	for _, file := range moduleFiles(dir) {
@@ -74,6 +75,8 @@ func (m *module) add(root string, block *hcl.Block) {
 	case "variable":
 		_, hasDefault := literal(block.Body, "default")
 		m.variables[block.Labels[0]] = hasDefault
+		v, _ := literal(block.Body, "sensitive")
+		m.sensitive[block.Labels[0]] = v.RawEquals(cty.True)
 	case "output":
 		v, _ := literal(block.Body, "sensitive")
 		m.outputs[block.Labels[0]] = v.RawEquals(cty.True)

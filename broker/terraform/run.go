@@ -42,6 +42,7 @@ type run struct {
 	operation string
 	dir       string
 	timeout   time.Duration
+	mask      func(states ...*state) replacer // takes secrets out of texts
 }
 
 func (e *Engine) run(n broker.Node, operation string) (run, error) {
@@ -54,7 +55,7 @@ func (e *Engine) run(n broker.Node, operation string) (run, error) {
 	if operation == opDestroy {
 		timeout = n.DestroyTimeout
 	}
-	return run{node: n, operation: operation, dir: filepath.Join(e.runsDir(), n.UID), timeout: timeout}, nil
+	return run{node: n, operation: operation, dir: filepath.Join(e.runsDir(), n.UID), timeout: timeout, mask: e.maskOf(n)}, nil
 }
 
 func (r run) file(kind string) string {
@@ -152,14 +153,10 @@ func (r run) putState(s *state) error {
 	return removeIfExists(filepath.Join(r.dir, erroredFile))
 }
 
-// failed makes the error of a run, without any sensitive output.
+// failed makes the error of a run, without any secret.
 func (r run) failed(err error, s *state) error {
 	class := broker.FailureClassOf(err)
-	text := err.Error()
-	for _, secret := range s.sensitive() {
-		text = strings.ReplaceAll(text, secret, "**********")
-	}
-	if text != err.Error() {
+	if text := r.mask(s).Replace(err.Error()); text != err.Error() {
 		err = errors.New(text)
 	}
 	return &broker.Failure{Class: class, Err: fmt.Errorf("terraform %s of node %s: %w", r.operation, r.node.UID, err)}
@@ -405,7 +402,7 @@ func (e *Engine) outcome(r run) outcome {
 		out.err = errors.New("run was interrupted: it ended without a result")
 		out.class = broker.FailureInterrupted
 	default:
-		out.cut, out.class = false, classify(e.errorRules(r.node.Source.Template), rep.diagnostics)
+		out.cut, out.class = false, classify(e.module(r.node.Source.Template).rules, rep.diagnostics)
 	}
 	out.err = joinText(out.err, rep.errors...)
 	if len(rep.errors) == 0 {

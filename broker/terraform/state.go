@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 
 	"github.com/duffy-broker/duffy-broker/broker"
@@ -41,7 +40,9 @@ type state struct {
 		Type      string `json:"type"`
 		Name      string `json:"name"`
 		Instances []struct {
-			IndexKey any `json:"index_key"`
+			IndexKey            any             `json:"index_key"`
+			Attributes          json.RawMessage `json:"attributes"`
+			SensitiveAttributes [][]pathStep    `json:"sensitive_attributes"`
 		} `json:"instances"`
 	} `json:"resources"`
 }
@@ -121,44 +122,6 @@ func (s *state) resources() []string {
 		}
 	}
 	return addresses
-}
-
-// sensitive lists the texts of sensitive outputs, for masking.
-func (s *state) sensitive() []string {
-	if s == nil {
-		return nil
-	}
-	var texts []string
-	for _, o := range s.Outputs {
-		if !o.Sensitive {
-			continue
-		}
-		var v any
-		if json.Unmarshal(o.Value, &v) == nil {
-			texts = appendTexts(texts, v)
-		}
-	}
-	// The longest first, so that no part of a longer one stays.
-	slices.SortFunc(texts, func(a, b string) int { return len(b) - len(a) })
-	return texts
-}
-
-func appendTexts(texts []string, v any) []string {
-	switch v := v.(type) {
-	case string:
-		if len(v) > 3 { // masking every "a" would hide the message, not the secret
-			texts = append(texts, v)
-		}
-	case []any:
-		for _, e := range v {
-			texts = appendTexts(texts, e)
-		}
-	case map[string]any:
-		for _, e := range v {
-			texts = appendTexts(texts, e)
-		}
-	}
-	return texts
 }
 
 // contractOutputs reads the outputs of the module contract. Sensitive ones count

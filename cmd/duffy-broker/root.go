@@ -84,6 +84,7 @@ func newRootCommand(s streams) *cobra.Command {
 		newServeCommand(s),
 		newClientCommand(s),
 		newLegacyCommand(s),
+		newNodeCommand(s),
 		newValidateCommand(s),
 		newVersionCommand(s),
 		newLocalNodeCommand(s),

@@ -138,7 +138,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	contextualizer := ssh.New(signer, log)
 	d.broker = broker.New(broker.Config{
 		Store: store, Contextualizer: contextualizer, Keys: keys, Pools: d.pools, Log: log, Now: time.Now,
-		Wake: func() { d.loop.Wake() },
+		Logs: engineLogs{&d}, Wake: func() { d.loop.Wake() },
 	})
 	id, err := d.broker.Identity(ctx)
 	if err != nil {
@@ -165,6 +165,18 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 		return err
 	}
 	return d.run(ctx, stop, o)
+}
+
+// engineLogs are the logs of the daemon's engine, which needs the broker's
+// identity and so comes into being after it.
+type engineLogs struct{ d *daemon }
+
+func (l engineLogs) OpenLog(r broker.Run, sealed []byte) ([]byte, error) {
+	return l.d.engine.OpenLog(r, sealed)
+}
+
+func (l engineLogs) WatchRun(ctx context.Context, n broker.Node, write func(operation string, line []byte) error) error {
+	return l.d.engine.WatchRun(ctx, n, write)
 }
 
 // daemon is what runs after everything has been opened.

@@ -1,0 +1,68 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+// nodeLogs streams the logs of a node's Terraform runs: JSON, a line each. An
+// error that comes after the first line is a line of its own, of type "error".
+func (s *server) nodeLogs(c *gin.Context, actor broker.Tenant) error {
+	var k checker
+	req := broker.NodeLogRequest{Node: k.pathID(c)}
+	if v, ok := c.GetQuery("run"); ok {
+		req.Run = k.integer(v, "query", "run")
+	}
+	if v, ok := c.GetQuery("follow"); ok {
+		req.Follow = k.boolean(v, "query", "follow")
+	}
+	if err := k.err(""); err != nil {
+		return err
+	}
+	control := http.NewResponseController(beneath(c.Writer))
+	begun := false
+	write := func(line []byte) error {
+		if !begun {
+			begun = true
+			c.Header("Content-Type", "application/x-ndjson")
+			c.Header("X-Accel-Buffering", "no") // proxies are to pass each line on
+			// A run may take longer than any other answer. Where there are no
+			// deadlines there is none to lift.
+			_ = control.SetWriteDeadline(time.Time{})
+		}
+		if _, err := c.Writer.Write(line); err != nil {
+			return err
+		}
+		if req.Follow {
+			return control.Flush()
+		}
+		return nil
+	}
+	err := s.cfg.Broker.NodeLog(c.Request.Context(), actor, req, write)
+	switch {
+	case err != nil && !begun:
+		return asDuffy(err)
+	case err != nil && c.Request.Context().Err() == nil:
+		c.Set(keyError, err)
+		line, _ := json.Marshal(map[string]string{"type": "error", "@level": "error", "@message": broker.MessageOf(err)}) // strings always encode
+		_ = write(append(line, '\n'))                                                                                     // the log has it, too
+	case !begun: // nothing was written by now
+		c.Header("Content-Type", "application/x-ndjson")
+		c.Status(http.StatusOK)
+		c.Writer.WriteHeaderNow()
+	}
+	return nil
+}
+
+// beneath gives the writer that Gin's hides: that one's errors and deadlines count.
+func beneath(w http.ResponseWriter) http.ResponseWriter {
+	if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
+		return u.Unwrap()
+	}
+	return w
+}

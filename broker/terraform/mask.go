@@ -1,0 +1,184 @@
+package terraform
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+const (
+	masked = "**********"
+	// minSecret is the shortest text that counts as a secret: masking every "a"
+	// would hide the message, not the secret.
+	minSecret = 4
+	// minEnvironment is the same for the environment, where names only look as if
+	// their values were secret.
+	minEnvironment = 8
+)
+
+// secretName is how names of variables with secrets look.
+var secretName = regexp.MustCompile(`(?i)secret|token|passw|credential|private|(^|_)key(_|$)`)
+
+// maskOf gives what takes a node's secrets out of texts: sensitive outputs and
+// attributes of its state, values of variables that its module declares as
+// sensitive, and what looks secret in the environment.
+func (e *Engine) maskOf(n broker.Node) func(states ...*state) replacer {
+	var fixed []string // the same for every state, and needed only sometimes
+	known := false
+	return func(states ...*state) replacer {
+		if !known {
+			fixed, known = append(e.sensitiveVariables(n), environmentSecrets()...), true
+		}
+		texts := slices.Clone(fixed)
+		for _, s := range states {
+			texts = append(texts, s.sensitive()...)
+		}
+		return maskTexts(texts)
+	}
+}
+
+// maskTexts replaces texts, also where they stand inside of JSON.
+func maskTexts(texts []string) replacer {
+	var pairs []string
+	seen := make(map[string]bool)
+	add := func(text string) {
+		if !seen[text] {
+			seen[text] = true
+			pairs = append(pairs, text, masked)
+		}
+	}
+	// The longest first, so that no part of a longer one stays.
+	slices.SortFunc(texts, func(a, b string) int { return len(b) - len(a) })
+	for _, text := range texts {
+		add(text)
+		if quoted, err := json.Marshal(text); err == nil {
+			add(strings.Trim(string(quoted), `"`))
+		}
+		for line := range strings.Lines(text) { // keys and certificates are printed line by line
+			if line = strings.TrimSpace(line); len(line) >= minEnvironment {
+				add(line)
+			}
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+func (e *Engine) sensitiveVariables(n broker.Node) []string {
+	names := e.module(n.Source.Template).sensitive
+	if len(names) == 0 {
+		return nil
+	}
+	plain, err := e.unsealVariables(n.Source)
+	if err != nil {
+		return nil // no run has seen them, either
+	}
+	var all map[string]any
+	if json.Unmarshal(plain, &all) != nil {
+		return nil
+	}
+	var texts []string
+	for _, name := range names {
+		texts = appendTexts(texts, all[name])
+	}
+	return texts
+}
+
+func environmentSecrets() []string {
+	var texts []string
+	for _, entry := range os.Environ() {
+		name, value, _ := strings.Cut(entry, "=")
+		if len(value) >= minEnvironment && secretName.MatchString(name) && !filepath.IsAbs(value) {
+			texts = append(texts, value)
+		}
+	}
+	return texts
+}
+
+// sensitive lists the texts of sensitive outputs and attributes.
+func (s *state) sensitive() []string {
+	if s == nil {
+		return nil
+	}
+	var texts []string
+	for _, o := range s.Outputs {
+		var v any
+		if o.Sensitive && json.Unmarshal(o.Value, &v) == nil {
+			texts = appendTexts(texts, v)
+		}
+	}
+	for _, r := range s.Resources {
+		for _, i := range r.Instances {
+			if len(i.SensitiveAttributes) == 0 {
+				continue
+			}
+			var attributes any
+			if json.Unmarshal(i.Attributes, &attributes) != nil {
+				continue
+			}
+			for _, path := range i.SensitiveAttributes {
+				texts = appendTexts(texts, follow(attributes, path))
+			}
+		}
+	}
+	return texts
+}
+
+// pathStep is a step of the path of an attribute: a name, or an index.
+type pathStep struct {
+	Type  string          `json:"type"` // get_attr, index
+	Value json.RawMessage `json:"value"`
+}
+
+// follow gives the value at a path; nil where there is none.
+func follow(v any, path []pathStep) any {
+	for _, step := range path {
+		raw := step.Value
+		var typed struct { // an index says of what type it is
+			Value json.RawMessage `json:"value"`
+		}
+		if step.Type == "index" && json.Unmarshal(raw, &typed) == nil && typed.Value != nil {
+			raw = typed.Value
+		}
+		switch at := v.(type) {
+		case map[string]any:
+			var name string
+			if json.Unmarshal(raw, &name) != nil {
+				return nil
+			}
+			v = at[name]
+		case []any:
+			var i int
+			if json.Unmarshal(raw, &i) != nil || i < 0 || i >= len(at) {
+				return nil
+			}
+			v = at[i]
+		default:
+			return nil
+		}
+	}
+	return v
+}
+
+// appendTexts appends the texts in v that are long enough to be secrets.
+func appendTexts(texts []string, v any) []string {
+	switch v := v.(type) {
+	case string:
+		if len(v) >= minSecret {
+			texts = append(texts, v)
+		}
+	case []any:
+		for _, e := range v {
+			texts = appendTexts(texts, e)
+		}
+	case map[string]any:
+		for _, e := range v {
+			texts = appendTexts(texts, e)
+		}
+	}
+	return texts
+}
