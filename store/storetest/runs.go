@@ -38,11 +38,11 @@ func (s *suite) testRuns(t *testing.T) {
 	t.Run("every field comes back, and is a copy", func(t *testing.T) {
 		store := s.store(t)
 		var r, want broker.Run
-		fill(&r)
 		fill(&want)
 		log := append([]byte(nil), want.Log...)
 		want.ID, want.Log = 1, nil
 		update(t, store, func(tx broker.Tx) error {
+			fill(&r)
 			if err := tx.AddRun(&r); err != nil {
 				return err
 			}
