@@ -117,6 +117,8 @@ type Node struct {
 	DestroyTimeout time.Duration     `json:"destroy_timeout"`
 	Ready          ReadyCheck        `json:"ready"`
 	Contextualize  ContextualizeMode `json:"contextualize"`
+	// ProviderSharing: its module has been found fit for it.
+	ProviderSharing bool `json:"provider_sharing,omitempty"`
 
 	Outputs
 
@@ -148,7 +150,7 @@ func NewNode(p Pool, now time.Time) Node {
 	return Node{
 		UID: uid, Pool: p.Name, State: NodePlanned, Since: now, CreatedAt: now,
 		Source: p.Source, CreateTimeout: p.CreateTimeout, DestroyTimeout: p.DestroyTimeout,
-		Ready: p.Ready, Contextualize: p.Contextualize,
+		Ready: p.Ready, Contextualize: p.Contextualize, ProviderSharing: p.ProviderSharing,
 		Outputs: Outputs{Hostname: DefaultHostname(uid)},
 	}
 }

@@ -52,6 +52,9 @@ type Pool struct {
 	Ready          ReadyCheck        `json:"ready"`
 	Contextualize  ContextualizeMode `json:"contextualize"`
 	NoLegacy       bool              `json:"no_legacy,omitempty"` // the legacy API may not lend its nodes
+	// ProviderSharing lets the Terraform runs of nodes with the same provider
+	// configuration use one provider process.
+	ProviderSharing bool `json:"provider_sharing,omitempty"`
 
 	// Source is filled in when the module has been accepted.
 	Source Source `json:"source"`

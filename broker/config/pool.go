@@ -206,6 +206,8 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 		},
 		Contextualize: mode,
 		NoLegacy:      !s.legacy.or(true),
+
+		ProviderSharing: s.providerSharing.or(false),
 	}
 }
 

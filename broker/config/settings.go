@@ -33,6 +33,8 @@ type settings struct {
 	readyCommand   setting[string]
 	readyTimeout   setting[time.Duration]
 	legacy         setting[bool]
+
+	providerSharing setting[bool]
 }
 
 // variables are the inputs of a module, each as canonical JSON.
@@ -51,6 +53,8 @@ func readSettings(b *block) settings {
 		destroyTimeout: read(b, "destroy_timeout", duration),
 		contextualize:  read(b, "contextualize", contextualizeMode),
 		legacy:         read(b, "legacy", boolean),
+
+		providerSharing: read(b, "provider_sharing", boolean),
 	}
 	blocks := b.blocks("ready")
 	b.l.once(blocks)
@@ -81,6 +85,8 @@ func (s settings) over(base settings) settings {
 		readyCommand:   s.readyCommand.over(base.readyCommand),
 		readyTimeout:   s.readyTimeout.over(base.readyTimeout),
 		legacy:         s.legacy.over(base.legacy),
+
+		providerSharing: s.providerSharing.over(base.providerSharing),
 	}
 }
 

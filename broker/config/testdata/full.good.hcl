@@ -25,22 +25,24 @@ template "base" {
 }
 
 template "large" {
-  extends   = "base"
-  max_nodes = 20
+  extends          = "base"
+  max_nodes        = 20
+  provider_sharing = true
   variables = { size = "large", tags = { team = "ci-large" } }
 }
 
 pool "everything" {
-  extends         = "large"
-  description     = "all settings"
-  module          = "./modules/local"
-  fill_level      = 7
-  max_nodes       = 9
-  concurrency     = 3
-  create_timeout  = "1h30m"
-  destroy_timeout = "1w2d3h"
-  contextualize   = "none"
-  variables       = { image = null, zone = "a" }
+  extends          = "large"
+  description      = "all settings"
+  module           = "./modules/local"
+  fill_level       = 7
+  max_nodes        = 9
+  concurrency      = 3
+  create_timeout   = "1h30m"
+  destroy_timeout  = "1w2d3h"
+  contextualize    = "none"
+  provider_sharing = false
+  variables        = { image = null, zone = "a" }
 
   ready {
     ssh     = true
