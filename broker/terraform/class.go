@@ -141,7 +141,7 @@ func readErrorRules(root string) ([]errorRule, []*broker.Error) {
 				report(attr.NameRange, classHint(attr.Name), "there is no class of errors %q", attr.Name)
 				continue
 			}
-			for _, text := range expressions(attr, report) {
+			for _, text := range patterns(attr, report) {
 				expr, err := regexp.Compile(text)
 				if err != nil {
 					report(attr.Expr.Range(), "", "%q is no regular expression: %v", text, err)
@@ -165,8 +165,8 @@ func classHint(name string) string {
 	return "the classes are " + strings.Join(names, ", ")
 }
 
-// expressions gives the texts of a list.
-func expressions(attr *hclsyntax.Attribute, report func(hcl.Range, string, string, ...any)) []string {
+// patterns gives the texts of a list.
+func patterns(attr *hclsyntax.Attribute, report func(hcl.Range, string, string, ...any)) []string {
 	v, diags := attr.Expr.Value(nil)
 	if !diags.HasErrors() {
 		if list, err := convert.Convert(v, cty.List(cty.String)); err == nil && list.IsWhollyKnown() && !list.IsNull() {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/terraform/provider"
 )
 
 // defaultGrace is how long a run beyond its timeout may take to stop by itself
@@ -48,7 +49,9 @@ type Config struct {
 	// create leaves things that no state knows. The engine then removes the
 	// directory.
 	Sweep func(ctx context.Context, dir string) error
-	Log   *slog.Logger
+	// ProviderLimits bounds the lives of shared providers; zero: the defaults.
+	ProviderLimits provider.Limits
+	Log            *slog.Logger
 }
 
 // Engine is a [broker.Provisioner]. Its methods may be called at once for
@@ -62,6 +65,7 @@ type Engine struct {
 	processes map[string]*process   // runs that this process started, by output file
 	modules   map[string]keptModule // by template
 	reapers   sync.WaitGroup
+	hostLocks hostLocks
 }
 
 var _ broker.Provisioner = (*Engine)(nil)
@@ -106,8 +110,13 @@ func (e *Engine) Apply(ctx context.Context, n broker.Node) (broker.Result, error
 // applied reads the result of an apply from its directory.
 func (e *Engine) applied(r run) (broker.Result, error) {
 	s, stateErr := newestState(r.dir)
-	result := broker.Result{State: e.seal(r.node, s)}
 	out := e.outcome(r)
+	if out.err != nil || stateErr != nil {
+		if completed := e.withJournal(r, s, out.begun); completed != s {
+			s, stateErr = completed, nil
+		}
+	}
+	result := broker.Result{State: e.seal(r.node, s)}
 	if out.err == nil && stateErr == nil {
 		outputs, err := s.contractOutputs()
 		if err == nil {
@@ -158,6 +167,8 @@ func (e *Engine) Destroy(ctx context.Context, n broker.Node, sealed []byte) (bro
 	if r.started() { // by an earlier process
 		runs = append(runs, e.record(r, e.destroyed(r)))
 	} else {
+		recorded = e.withJournal(apply, recorded, e.outcome(apply).begun)
+		stored = recorded
 		e.reportLeak(ctx, apply, recorded)
 	}
 	if len(recorded.resources()) > 0 {
@@ -179,6 +190,7 @@ func (e *Engine) destroyRecorded(ctx context.Context, r run, stored *state, runs
 		return err
 	}
 	e.Log.WarnContext(ctx, "destroy failed; once more with a refresh", "node", r.node.UID, "error", err)
+	r.node.ProviderSharing = false // it may have been the reason
 	return e.destroyOnce(ctx, r, stored, runs)
 }
 

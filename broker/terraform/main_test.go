@@ -16,6 +16,7 @@ import (
 
 	"github.com/duffy-broker/duffy-broker/broker"
 	"github.com/duffy-broker/duffy-broker/broker/secret"
+	"github.com/duffy-broker/duffy-broker/broker/terraform/provider"
 )
 
 // parentJob makes the test binary a parent process that starts a run, to be killed.
@@ -32,6 +33,14 @@ type job struct {
 func TestMain(m *testing.M) {
 	if text := os.Getenv(parentJob); text != "" {
 		if err := runJob(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	// The test binary stands in for duffy-broker.
+	if len(os.Args) == 3 && os.Args[1] == "provider-host" {
+		if err := provider.Serve(context.Background(), os.Args[2], os.Stderr); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

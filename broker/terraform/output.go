@@ -26,7 +26,11 @@ type output struct {
 	Hook       struct {
 		Action   string `json:"action"`
 		Resource struct {
-			Addr string `json:"addr"`
+			Addr   string `json:"addr"`
+			Module string `json:"module"`
+			Type   string `json:"resource_type"`
+			Name   string `json:"resource_name"`
+			Key    any    `json:"resource_key"`
 		} `json:"resource"`
 		IDKey   string `json:"id_key"`
 		IDValue string `json:"id_value"`
@@ -52,7 +56,11 @@ type report struct {
 }
 
 // begun is a resource that a run began to create, with its id once that is known.
-type begun struct{ address, id string }
+type begun struct {
+	address, id        string
+	module, kind, name string // parts of the address
+	key                any    // its last part: a number, a string, or nil
+}
 
 // readReport reads the output of a run. Lines that are not Terraform's messages
 // are passed over: a state that could not be stored is among them, and the last
@@ -87,7 +95,8 @@ func (r *report) add(o output, operation string) {
 		r.summary = r.summary || o.Changes.Operation == operation
 	case "apply_start":
 		if o.Hook.Action == "create" {
-			r.begun = append(r.begun, begun{address: o.Hook.Resource.Addr})
+			at := o.Hook.Resource
+			r.begun = append(r.begun, begun{address: at.Addr, module: at.Module, kind: at.Type, name: at.Name, key: at.Key})
 		}
 	case "apply_complete":
 		for i := range r.begun {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/terraform/provider"
 )
 
 const (
@@ -103,7 +104,10 @@ func (r run) alive() (bool, error) {
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return true, nil
 	}
-	return false, err
+	if err != nil {
+		return false, err
+	}
+	return provider.Locked(r.journal())
 }
 
 // lock takes a lock without waiting; EWOULDBLOCK if somebody else holds it.
@@ -228,7 +232,7 @@ func (e *Engine) start(ctx context.Context, r run, flags ...string) error {
 		return fail(err)
 	}
 	defer func() { _ = output.Close() }()
-	if err := lock(output, syscall.LOCK_EX); err != nil {
+	if err := lockOutput(output); err != nil {
 		return fail(fmt.Errorf("lock %s: %w", r.output(), err))
 	}
 
@@ -243,6 +247,11 @@ func (e *Engine) start(ctx context.Context, r run, flags ...string) error {
 		}
 		cmd.Env = append(cmd.Env, "TF_DISABLE_PLUGIN_TLS=1", "PLUGIN_UNIX_SOCKET_DIR="+dir)
 	}
+	shared, err := e.sharedProviders(ctx, r)
+	if err != nil {
+		return errors.Join(fail(err), removeIfExists(r.output())) // nothing was begun
+	}
+	cmd.Env = append(cmd.Env, shared...)
 	cmd.Stdout = output
 	cmd.Stderr = stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -280,7 +289,7 @@ func (e *Engine) wait(ctx context.Context, r run) error {
 	for {
 		select {
 		case <-p.done:
-			return nil
+			return e.waitChanges(ctx, r)
 		default:
 		}
 		select {

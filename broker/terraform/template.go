@@ -97,6 +97,9 @@ func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, err
 			return fail(append(problems, more...)...)
 		}
 	}
+	if p.ProviderSharing {
+		problems = append(problems, checkSharing(filepath.Join(e.templatesDir(), hash))...)
+	}
 	if len(problems) > 0 {
 		return fail(problems...)
 	}
@@ -110,6 +113,7 @@ func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, err
 // PruneTemplates removes the kept module trees that keep does not name. The
 // caller names those of all nodes and of all pools.
 func (e *Engine) PruneTemplates(keep map[string]bool) error {
+	e.tidyHosts(context.Background())
 	e.initMu.Lock()
 	defer e.initMu.Unlock()
 	entries, err := os.ReadDir(e.templatesDir())

@@ -88,6 +88,7 @@ func newRootCommand(s streams) *cobra.Command {
 		newValidateCommand(s),
 		newVersionCommand(s),
 		newLocalNodeCommand(s),
+		newProviderHostCommand(s),
 	)
 	return root
 }

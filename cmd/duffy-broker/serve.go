@@ -243,6 +243,9 @@ func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
 	}
 	stopLoop()
 	parts.Wait()
+	if stopErr := d.engine.StopProviders(drainCtx); stopErr != nil {
+		d.log.WarnContext(ctx, "shared providers that have nothing to do go on: they end by themselves in some minutes", "error", stopErr)
+	}
 	if err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the API: %w", err)
 	}
