@@ -35,6 +35,10 @@ const (
 	// stderrShown is how much of the standard error is quoted where Terraform
 	// gave no proper error.
 	stderrShown = 1000
+
+	// pluginGone is what Terraform says when a provider dies in the middle of a
+	// call: nobody knows what came of it.
+	pluginGone = "Plugin did not respond"
 )
 
 // run is one operation on one node, running or not, with its directory.
@@ -411,7 +415,8 @@ func (e *Engine) outcome(r run) outcome {
 		out.err = errors.New("run was interrupted: it ended without a result")
 		out.class = broker.FailureInterrupted
 	default:
-		out.cut, out.class = false, classify(e.module(r.node.Source.Template).rules, rep.diagnostics)
+		out.cut = slices.ContainsFunc(rep.errors, func(text string) bool { return strings.Contains(text, pluginGone) })
+		out.class = classify(e.module(r.node.Source.Template).rules, rep.diagnostics)
 	}
 	out.err = joinText(out.err, rep.errors...)
 	if len(rep.errors) == 0 {

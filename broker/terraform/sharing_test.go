@@ -3,6 +3,7 @@ package terraform
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -13,8 +14,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"encoding/json"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -339,7 +338,7 @@ func TestSharedDeadProvider(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, run := range runs {
-		wantError(t, (<-run).err, "Plugin did not respond")
+		wantError(t, (<-run).err, "Plugin did not respond", "something may be left that must be removed by hand", "fakecloud_instance.node[0]")
 	}
 	c.release()
 	n := broker.NewNode(p, time.Now())
