@@ -20,6 +20,11 @@ defaults {
   create_timeout  = "5m"
   destroy_timeout = "5m"
 
+  # Let the Terraform runs of a configuration use the same provider processes:
+  # less CPU for each node, where the provider is fast. modules/README.md says
+  # what it asks of the module.
+  # provider_sharing = true
+
   # "ssh" writes the tenant's key to a node when it is lent; "none" does not.
   contextualize = "ssh"
 

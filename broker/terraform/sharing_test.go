@@ -287,6 +287,10 @@ func TestSharedMismatch(t *testing.T) {
 		t.Errorf("owners %v, want %s and %s", owners, first.UID, third.UID)
 	}
 	destroy(t, e, first, a.result.State)
+	waitFor(t, "the end of the second host, after which there is no third", func() bool {
+		shared, _ := providers(e)
+		return len(shared) == 0
+	})
 	destroy(t, e, third, result.State)
 	if diff := cmp.Diff([]string{}, c.owners()); diff != "" {
 		t.Errorf("owners of what is left (-want +got):\n%s", diff)
