@@ -18,8 +18,6 @@ import (
 
 // impure are functions whose result is not the same for each run, even if their
 // arguments are: time, chance, and the run's directory.
-//
-//nolint:gochecknoglobals // compiled once
 var impure = regexp.MustCompile(`\b(timestamp|plantimestamp|uuid|bcrypt|abspath)\s*\(`)
 
 // checkSharing refuses an initialised module whose provider configurations may

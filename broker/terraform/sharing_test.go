@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -91,8 +92,16 @@ func (c *sharedCloud) pool(t *testing.T, module string, variables map[string]any
 func sharingEngine(t *testing.T, change ...func(*Config)) *Engine {
 	t.Helper()
 	binary := brokertest.NeedProgram(t, "terraform")
-	dir := t.TempDir()
-	t.Cleanup(func() { checkNoProcess(t, dir) })
+	dir, err := os.MkdirTemp("/tmp", "duffy-") //nolint:usetesting // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		checkNoProcess(t, dir)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	return sharingEngineIn(t, dir, binary, change...)
 }
 
@@ -365,8 +374,9 @@ func TestSharedDeadProvider(t *testing.T) {
 	}
 }
 
-// What a killed Terraform was making is in the state all the same.
-func TestSharedKill(t *testing.T) {
+// A machine exists and no state says so, since Terraform was killed while it made
+// it: with shared providers it is in the state all the same.
+func TestStory1KilledCreateIsRecorded(t *testing.T) {
 	for _, next := range []bool{false, true} {
 		t.Run(map[bool]string{false: "same", true: "next"}[next], func(t *testing.T) {
 			c := newSharedCloud(t)
@@ -457,7 +467,9 @@ func TestSharedNextBroker(t *testing.T) {
 	c.waitForInstances(t, 1)
 	pid := wantProviders(t, e, 1)
 	cancel()
-	<-stopped
+	if err := <-stopped; !errors.Is(err, context.Canceled) {
+		t.Fatalf("Apply: %v, want %v", err, context.Canceled)
+	}
 	if err := e.StopProviders(t.Context()); err != nil { // the ordinary end of a broker
 		t.Fatal(err)
 	}

@@ -121,7 +121,7 @@ func AttachFirst(ctx context.Context, dir string, run Run) (reattach string, err
 			return reattach, attachErr
 		}
 		if !alive {
-			text, _ := os.ReadFile(Log(dir)) //nolint:gosec // a file of ours
+			text, _ := os.ReadFile(Log(dir))
 			return "", fmt.Errorf("the provider host ended at once: %s", bytes.TrimSpace(text))
 		}
 		select {

@@ -52,7 +52,7 @@ func fields(m []byte) iter.Seq2[protowire.Number, value] {
 			}
 			m = m[n:]
 			var v value
-			switch kind {
+			switch kind { //nolint:exhaustive // what is not looked at is skipped
 			case protowire.BytesType:
 				v.bytes, n = protowire.ConsumeBytes(m)
 			case protowire.VarintType:

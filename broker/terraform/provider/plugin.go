@@ -56,7 +56,7 @@ type plugin struct {
 func startPlugin(ctx context.Context, address, program, dir string, log io.Writer) (*plugin, error) {
 	fail := func(err error) (*plugin, error) { return nil, fmt.Errorf("start provider %s: %w", address, err) }
 	ctx = context.WithoutCancel(ctx)
-	cmd := exec.CommandContext(ctx, program) //nolint:gosec // what terraform init has installed
+	cmd := exec.CommandContext(ctx, program)
 	cmd.Dir = dir
 	cmd.Env = pluginEnvironment(ownPath(dir, ""))
 	stdout := &firstLine{line: make(chan string, 1), rest: log}
