@@ -116,6 +116,14 @@ func sharingEngineIn(t *testing.T, dir, binary string, change ...func(*Config)) 
 		if err := e.StopProviders(context.Background()); err != nil {
 			t.Error(err)
 		}
+		if !t.Failed() {
+			return
+		}
+		for _, dir := range e.hosts("") { // they may be at work for long
+			if p := findProcess(context.Background(), dir); p != nil {
+				_ = p.Kill()
+			}
+		}
 	})
 	return e
 }
@@ -395,7 +403,7 @@ func TestStory1KilledCreateIsRecorded(t *testing.T) {
 			}
 			select {
 			case a := <-run:
-				t.Errorf("Apply did not wait for the creates: %v", a.err)
+				t.Fatalf("Apply did not wait for the creates: %v", a.err)
 			default:
 			}
 			c.release()
