@@ -118,7 +118,8 @@ type Node struct {
 	Ready          ReadyCheck        `json:"ready"`
 	Contextualize  ContextualizeMode `json:"contextualize"`
 	// ProviderSharing: its module has been found fit for it.
-	ProviderSharing bool `json:"provider_sharing,omitempty"`
+	ProviderSharing bool   `json:"provider_sharing,omitempty"`
+	Account         string `json:"account,omitempty"` // see [Pool.Account]
 
 	Outputs
 
@@ -150,7 +151,7 @@ func NewNode(p Pool, now time.Time) Node {
 	return Node{
 		UID: uid, Pool: p.Name, State: NodePlanned, Since: now, CreatedAt: now,
 		Source: p.Source, CreateTimeout: p.CreateTimeout, DestroyTimeout: p.DestroyTimeout,
-		Ready: p.Ready, Contextualize: p.Contextualize, ProviderSharing: p.ProviderSharing,
+		Ready: p.Ready, Contextualize: p.Contextualize, ProviderSharing: p.ProviderSharing, Account: p.Account,
 		Outputs: Outputs{Hostname: DefaultHostname(uid)},
 	}
 }

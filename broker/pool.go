@@ -55,6 +55,9 @@ type Pool struct {
 	// ProviderSharing lets the Terraform runs of nodes with the same provider
 	// configuration use one provider process.
 	ProviderSharing bool `json:"provider_sharing,omitempty"`
+	// Account names the [Account] whose rate of Terraform runs the pool shares; ""
+	// for none: no limit.
+	Account string `json:"account,omitempty"`
 
 	// Source is filled in when the module has been accepted.
 	Source Source `json:"source"`

@@ -5,30 +5,41 @@ import (
 	"sync/atomic"
 )
 
-// PoolSet holds the accepted pools. A new set replaces the old one whole, so
-// that nobody ever sees half of a changed file. The zero value is empty.
+// PoolSet holds the accepted pools, and the accounts that they name. A new set
+// replaces the old one whole, so that nobody ever sees half of a changed file.
+// The zero value is empty.
 type PoolSet struct {
-	pools atomic.Pointer[[]Pool]
+	current atomic.Pointer[poolSet]
 }
 
-// Set replaces all pools.
-func (s *PoolSet) Set(pools []Pool) {
-	pools = slices.Clone(pools)
-	s.pools.Store(&pools)
+type poolSet struct {
+	pools    []Pool
+	accounts []Account
+}
+
+// Set replaces all pools and accounts.
+func (s *PoolSet) Set(pools []Pool, accounts ...Account) {
+	s.current.Store(&poolSet{pools: slices.Clone(pools), accounts: slices.Clone(accounts)})
 }
 
 // All gives the pools in the order of the file.
 func (s *PoolSet) All() []Pool {
-	if p := s.pools.Load(); p != nil {
-		return slices.Clone(*p)
+	pools, _ := s.File()
+	return pools
+}
+
+// File gives pools and accounts in the order of the file, both of the same one.
+func (s *PoolSet) File() ([]Pool, []Account) {
+	if c := s.current.Load(); c != nil {
+		return slices.Clone(c.pools), slices.Clone(c.accounts)
 	}
-	return nil
+	return nil, nil
 }
 
 // Get gives the pool of that name.
 func (s *PoolSet) Get(name string) (Pool, bool) {
-	if p := s.pools.Load(); p != nil {
-		for _, pool := range *p {
+	if c := s.current.Load(); c != nil {
+		for _, pool := range c.pools {
 			if pool.Name == name {
 				return pool, true
 			}

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -170,13 +170,45 @@ func TestTerraform(t *testing.T) {
 	if got, want := f.Terraform.Runs, 6; got != want {
 		t.Errorf("runs: got %d, want %d", got, want)
 	}
+	if got, want := f.Terraform.MemoryPerRun, int64(96<<20); got != want {
+		t.Errorf("memory a run: got %d, want %d", got, want)
+	}
 
 	f = load(t, "testdata/minimal.good.hcl")
 	if got := f.Terraform.RequiredVersion; got != nil {
 		t.Errorf("required version: got %s from a file that has none", got)
 	}
-	if got, want := f.Terraform.Runs, max(4, 2*runtime.NumCPU()); got != want {
-		t.Errorf("built-in runs: got %d, want %d", got, want)
+	if got := f.Terraform.Runs; got != 0 {
+		t.Errorf("runs: got %d from a file that leaves them to the memory", got)
+	}
+	if got, want := f.Terraform.MemoryPerRun, int64(64<<20); got != want {
+		t.Errorf("built-in memory a run: got %d, want %d", got, want)
+	}
+}
+
+func TestAccounts(t *testing.T) {
+	f := load(t, "testdata/full.good.hcl")
+	want := []broker.Account{
+		{Name: "cloud-eu", Rate: 0.5, Burst: 5, DestroyShare: 0.25},
+		{Name: "cloud-us", Rate: 2.5, Burst: 3, DestroyShare: 0.5},
+	}
+	if diff := cmp.Diff(want, f.Accounts); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
+	for text, want := range map[string]float64{"1/s": 1, "90/m": 1.5, "1800/h": 0.5, "0.5/s": 0.5, "1000/s": 1000} {
+		path := write(t, fmt.Sprintf("account \"x\" { rate_limit = %q }\npool \"a\" { module = \"./module\" }", text))
+		if got := load(t, path).Accounts; len(got) != 1 || got[0].Rate != want || float64(got[0].Burst) < want {
+			t.Errorf("%s is read as %+v, want %g a second", text, got, want)
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	for text, want := range map[string]int64{"64MiB": 64 << 20, "1GiB": 1 << 30, "100 MB": 100e6, "2GB": 2e9} {
+		path := write(t, fmt.Sprintf("terraform { memory_per_run = %q }\npool \"a\" { module = \"./module\" }", text))
+		if got := load(t, path).Terraform.MemoryPerRun; got != want {
+			t.Errorf("%s is read as %d bytes, want %d", text, got, want)
+		}
 	}
 }
 

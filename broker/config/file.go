@@ -4,6 +4,7 @@
 // The language is HCL, with these kinds of block:
 //
 //	terraform         which Terraform, and how many runs of it at once
+//	account "NAME"    how fast runs may start against one provider account
 //	legacy            how the API of Duffy v2 answers
 //	defaults          settings of every pool
 //	template "NAME"   settings of the pools, and other templates, that extend it
@@ -31,7 +32,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 
 	"github.com/hashicorp/go-version"
@@ -51,6 +51,9 @@ type File struct {
 	// Legacy holds the settings of the legacy block; nil without one: then there
 	// is no legacy API.
 	Legacy *Legacy
+	// Accounts are in the order of the file, complete and checked. There are none
+	// when the file has an error.
+	Accounts []broker.Account
 
 	files map[string]*hcl.File
 }
@@ -59,8 +62,11 @@ type File struct {
 type Terraform struct {
 	// RequiredVersion is nil where every version will do.
 	RequiredVersion version.Constraints
-	// Runs is the most that may run at once, over all pools.
+	// Runs is the most that may run at once, over all pools; 0 where the file
+	// leaves it to the memory that there is.
 	Runs int
+	// MemoryPerRun is how many bytes one run is taken to need.
+	MemoryPerRun int64
 }
 
 // Files gives the sources that were read, by the names used in diagnostics, for
@@ -73,7 +79,7 @@ func (f *File) Files() map[string]*hcl.File { return f.files }
 // errors. Diagnostics are sorted by place, and none comes twice.
 func Load(path string) (*File, hcl.Diagnostics) {
 	f := &File{
-		Terraform: Terraform{Runs: max(4, 2*runtime.NumCPU())},
+		Terraform: Terraform{MemoryPerRun: defaultMemoryPerRun},
 		files:     make(map[string]*hcl.File),
 	}
 	src, err := os.ReadFile(path) //nolint:gosec // the operator names the file
@@ -95,11 +101,11 @@ func Load(path string) (*File, hcl.Diagnostics) {
 	if !ok {
 		panic(fmt.Sprintf("hclsyntax gave a %T", syntax.Body))
 	}
-	pools, legacy := l.file(body, &f.Terraform)
+	pools, accounts, legacy := l.file(body, &f.Terraform)
 
 	diags = tidy(append(diags, l.diags...))
 	if !diags.HasErrors() {
-		f.Pools, f.Legacy = pools, legacy
+		f.Pools, f.Accounts, f.Legacy = pools, accounts, legacy
 	}
 	return f, diags
 }
@@ -149,9 +155,10 @@ func (l *loader) broken(at hcl.Range) bool {
 }
 
 // file reads the whole file.
-func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, *Legacy) {
+func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []broker.Account, *Legacy) {
 	top := l.open(body, "the file")
 	l.terraform(top.blocks("terraform"), tf)
+	accounts := l.accounts(top.blocks("account"))
 	legacy := l.legacy(top.blocks("legacy"))
 	defaults := l.defaults(top.blocks("defaults"))
 	templates := l.layers(top.blocks("template"))
@@ -164,12 +171,15 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, *Lega
 	if len(pools) == 0 && complete {
 		l.report(body.EndRange, "No pools", "%s has no pool. Write one, such as pool \"first\" { module = \"./modules/local\" }.", body.EndRange.Filename)
 	}
+	if complete {
+		l.checkAccounts(accounts, slices.Concat([]*layer{defaults}, templates, pools))
+	}
 	family := newFamily(l, defaults, templates, pools, complete)
 	result := make([]broker.Pool, 0, len(pools))
 	for _, p := range pools {
 		result = append(result, l.pool(p, family.chain(p)))
 	}
-	return result, legacy
+	return result, accounts, legacy
 }
 
 // terraform reads the terraform block.
@@ -179,10 +189,12 @@ func (l *loader) terraform(blocks []*hclsyntax.Block, tf *Terraform) {
 		b := l.open(block.Body, "a terraform block")
 		required := read(b, "required_version", versionConstraint)
 		runs := read(b, "runs", atLeast(1))
+		memory := read(b, "memory_per_run", size)
 		b.finish()
 		if i == 0 {
 			tf.RequiredVersion = required.or(nil)
 			tf.Runs = runs.or(tf.Runs)
+			tf.MemoryPerRun = memory.or(tf.MemoryPerRun)
 		}
 	}
 }
@@ -230,7 +242,7 @@ func (l *loader) layers(blocks []*hclsyntax.Block) []*layer {
 		}
 		x.name, x.nameAt = block.Labels[0], block.LabelRanges[0]
 		if at, taken := first[x.name]; taken {
-			l.report(x.nameAt, "Duplicate "+block.Type, "There is a %s %q already, at %s. Give this one another name.", block.Type, x.name, place(at))
+			l.report(x.nameAt, "Duplicate "+block.Type, "There is %s %q already, at %s. Give this one another name.", article(block.Type), x.name, place(at))
 		} else {
 			first[x.name] = x.nameAt
 		}
@@ -255,17 +267,17 @@ func (l *loader) once(blocks []*hclsyntax.Block) {
 // checkName reports a name that a block can't have.
 func (l *loader) checkName(block *hclsyntax.Block) {
 	if len(block.Labels) == 0 {
-		l.report(block.TypeRange, "Missing name", "A %s needs a name. Write %s \"NAME\" { ... }.", block.Type, block.Type)
+		l.report(block.TypeRange, "Missing name", "%s needs a name. Write %s \"NAME\" { ... }.", capital(article(block.Type)), block.Type)
 		return
 	}
 	name := block.Labels[0]
 	if len(block.Labels) > 1 {
-		l.report(labels(block, 1), "Unexpected name", "A %s has one name. Write %s %q { ... }.", block.Type, block.Type, name)
+		l.report(labels(block, 1), "Unexpected name", "%s has one name. Write %s %q { ... }.", capital(article(block.Type)), block.Type, name)
 	}
 	// Clients put names into URLs and into lists with commas.
 	if !validName(name) {
 		l.report(block.LabelRanges[0], "Invalid name",
-			"%q can't be the name of a %s. Names are made of letters, digits, '.', '_' and '-', and don't begin with '.' or '-'.", name, block.Type)
+			"%q can't be the name of %s. Names are made of letters, digits, '.', '_' and '-', and don't begin with '.' or '-'.", name, article(block.Type))
 	}
 }
 

@@ -208,6 +208,7 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 		NoLegacy:      !s.legacy.or(true),
 
 		ProviderSharing: s.providerSharing.or(false),
+		Account:         s.account.or(""),
 	}
 }
 

@@ -29,6 +29,7 @@ type settings struct {
 	createTimeout  setting[time.Duration]
 	destroyTimeout setting[time.Duration]
 	contextualize  setting[broker.ContextualizeMode]
+	account        setting[string]
 	readySSH       setting[bool]
 	readyCommand   setting[string]
 	readyTimeout   setting[time.Duration]
@@ -55,6 +56,7 @@ func readSettings(b *block) settings {
 		legacy:         read(b, "legacy", boolean),
 
 		providerSharing: read(b, "provider_sharing", boolean),
+		account:         read(b, "account", text),
 	}
 	blocks := b.blocks("ready")
 	b.l.once(blocks)
@@ -81,6 +83,7 @@ func (s settings) over(base settings) settings {
 		createTimeout:  s.createTimeout.over(base.createTimeout),
 		destroyTimeout: s.destroyTimeout.over(base.destroyTimeout),
 		contextualize:  s.contextualize.over(base.contextualize),
+		account:        s.account.over(base.account),
 		readySSH:       s.readySSH.over(base.readySSH),
 		readyCommand:   s.readyCommand.over(base.readyCommand),
 		readyTimeout:   s.readyTimeout.over(base.readyTimeout),

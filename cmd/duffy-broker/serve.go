@@ -152,14 +152,14 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	d.pools.Set(pools)
+	d.pools.Set(pools, file.Accounts...)
 	d.prune = func(ctx context.Context) error { return pruneTemplates(ctx, store, d.engine, d.pools.All()) }
 	if err := d.prune(ctx); err != nil {
 		return err
 	}
 	d.loop = reconcile.New(reconcile.Config{
 		Store: store, Provisioner: d.engine, Contextualizer: contextualizer, Pools: d.pools,
-		Serving: d.broker.Serving, Runs: file.Terraform.Runs, Log: log, Now: time.Now, Observe: d.observe,
+		Serving: d.broker.Serving, Runs: terraformRuns(ctx, log, file.Terraform), Log: log, Now: time.Now, Observe: d.observe,
 	})
 	if err := d.introduce(ctx, id); err != nil {
 		return err
@@ -284,14 +284,15 @@ func (d *daemon) reload(ctx context.Context) ([]broker.Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, mistakes.String())
 	}
-	if file.Terraform.Runs != d.terraform.Runs || file.Terraform.RequiredVersion.String() != d.terraform.RequiredVersion.String() {
+	if file.Terraform.Runs != d.terraform.Runs || file.Terraform.MemoryPerRun != d.terraform.MemoryPerRun ||
+		file.Terraform.RequiredVersion.String() != d.terraform.RequiredVersion.String() {
 		d.log.WarnContext(ctx, "the terraform block has changed: it is read at a start only, so restart the broker for it")
 	}
 	pools, err := preparePools(ctx, d.engine, file.Pools)
 	if err != nil {
 		return nil, err
 	}
-	d.pools.Set(pools)
+	d.pools.Set(pools, file.Accounts...)
 	d.legacy.Store(legacySettings(file.Legacy))
 	return pools, nil
 }

@@ -1,9 +1,21 @@
 terraform {
   required_version = ">= 1.5.0, < 2.0.0"
   runs             = 6
+  memory_per_run   = "96MiB"
+}
+
+account "cloud-eu" {
+  rate_limit    = "30/m"
+  burst         = 5
+  destroy_share = 0.25
+}
+
+account "cloud-us" {
+  rate_limit = "2.5/s"
 }
 
 defaults {
+  account        = "cloud-eu"
   concurrency    = 2
   create_timeout = "20m"
   variables      = { region = "eu-west-1", tags = { team = "ci", cost = 12 } }
@@ -33,6 +45,7 @@ template "large" {
 
 pool "everything" {
   extends          = "large"
+  account          = "cloud-us"
   description      = "all settings"
   module           = "./modules/local"
   fill_level       = 7
@@ -53,6 +66,11 @@ pool "everything" {
 
 pool "inherits-all" {
   extends = "large"
+}
+
+pool "no-account" {
+  extends = "base"
+  account = ""
 }
 
 pool "two_levels.up-x86_64" {

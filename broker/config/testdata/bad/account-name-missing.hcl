@@ -1,0 +1,5 @@
+account { rate_limit = "30/m" }
+
+pool "a" {
+  module = "../modules/local"
+}

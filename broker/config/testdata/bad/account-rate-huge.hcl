@@ -1,0 +1,7 @@
+account "cloud" {
+  rate_limit = "5000/s"
+}
+
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,7 @@
+account "cloud" {
+  rate_limit = 30
+}
+
+pool "a" {
+  module = "../modules/local"
+}

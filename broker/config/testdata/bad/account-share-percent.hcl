@@ -1,0 +1,8 @@
+account "cloud" {
+  rate_limit    = "30/m"
+  destroy_share = "50%"
+}
+
+pool "a" {
+  module = "../modules/local"
+}

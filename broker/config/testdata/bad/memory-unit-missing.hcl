@@ -1,0 +1,7 @@
+terraform {
+  memory_per_run = 64
+}
+
+pool "a" {
+  module = "../modules/local"
+}

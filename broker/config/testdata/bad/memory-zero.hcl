@@ -1,0 +1,7 @@
+terraform {
+  memory_per_run = "0MiB"
+}
+
+pool "a" {
+  module = "../modules/local"
+}
