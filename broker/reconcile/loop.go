@@ -20,8 +20,11 @@ type Config struct {
 	Serving func() map[string]bool
 	// Runs is how many Terraform runs may be in flight at once.
 	Runs int
-	Log  *slog.Logger
-	Now  func() time.Time
+	// Unmet gives the nodes that requests wait for: [broker.Broker.Unmet]. nil
+	// stands for none.
+	Unmet func(now time.Time) map[string]int
+	Log   *slog.Logger
+	Now   func() time.Time
 	// Observe is told of each node that the loop took to a new state, after the
 	// commit. It must not block.
 	Observe func(broker.Node)
@@ -60,6 +63,8 @@ type Loop struct {
 	mu      sync.Mutex
 	busy    map[int64]bool
 	tidied  time.Time // when old records were last looked at
+	limits  limits    // belongs to the pass, as the turns do
+	turns   turns
 }
 
 // New makes a Loop; Run starts it.
@@ -67,7 +72,13 @@ func New(cfg Config) *Loop {
 	if cfg.Observe == nil {
 		cfg.Observe = func(broker.Node) {}
 	}
-	return &Loop{cfg: cfg, wake: make(chan struct{}, 1), busy: make(map[int64]bool)}
+	if cfg.Unmet == nil {
+		cfg.Unmet = func(time.Time) map[string]int { return nil }
+	}
+	return &Loop{
+		cfg: cfg, wake: make(chan struct{}, 1), busy: make(map[int64]bool),
+		limits: make(limits), turns: turns{byPool: make(map[string]Turn)},
+	}
 }
 
 // Wake asks for a pass soon. It never blocks, and many calls make one pass.
@@ -115,8 +126,8 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 }
 
 // ReadWorld reads what [Plan] wants to know, in one transaction: nodes in the
-// given states, and the sessions that may hold some. Busy and Serving are left
-// out: they are known to a running loop only.
+// given states, and the sessions that may hold some. Busy, Serving, Tokens,
+// Unmet and Turns are left out: they are known to a running loop only.
 func ReadWorld(ctx context.Context, store broker.Store, pools []broker.Pool, runs int, states []broker.NodeState) (World, error) {
 	w := World{Pools: pools, Runs: runs}
 	err := store.View(ctx, func(tx broker.ReadTx) (err error) {
@@ -146,7 +157,8 @@ func (l *Loop) pass(ctx context.Context) (due time.Time, err error) {
 	if tidy {
 		states = broker.NodeStates()
 	}
-	w, err := ReadWorld(ctx, l.cfg.Store, l.cfg.Pools.All(), l.cfg.Runs, states)
+	pools, accounts := l.cfg.Pools.File()
+	w, err := ReadWorld(ctx, l.cfg.Store, pools, l.cfg.Runs, states)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read the store: %w", err)
 	}
@@ -154,12 +166,19 @@ func (l *Loop) pass(ctx context.Context) (due time.Time, err error) {
 	// been entered here earlier, so nothing in progress can look abandoned.
 	w.Serving = l.cfg.Serving()
 	w.Busy = l.busyNodes()
+	w.Tokens = l.limits.fill(accounts, now)
+	w.Unmet = l.cfg.Unmet(now)
+	w.Turns = l.turns.byPool
 	actions, due := Plan(now, w)
 	jobs, err := l.commit(ctx, now, actions)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("commit the plan: %w", err)
 	}
 	for _, j := range jobs {
+		if j.starts != "" {
+			l.limits.take(j.account, j.starts)
+			l.turns.note(j.node.Pool, j.starts)
+		}
 		l.start(ctx, j)
 	}
 	if len(jobs) > 0 {
@@ -198,8 +217,10 @@ func (l *Loop) prune(ctx context.Context, now time.Time) error {
 
 // job is the work outside the store that follows from an action.
 type job struct {
-	kind Kind
-	node broker.Node // as committed
+	kind    Kind
+	node    broker.Node // as committed
+	account string      // whose token it takes
+	starts  Kind        // the Terraform run that it starts: CreateNode, DestroyNode, or "" for none
 }
 
 // commit makes the plan's changes of state, all or none. An action whose node
@@ -242,6 +263,7 @@ func (l *Loop) commitAction(tx broker.Tx, now time.Time, a Action) (*job, error)
 	if n.State != a.State {
 		return nil, &broker.TransitionError{Object: fmt.Sprintf("node %d", n.ID), From: string(n.State), Expected: string(a.State)}
 	}
+	var starts Kind
 	switch a.Kind {
 	case ReleaseNode:
 		next := broker.NodeReleasing
@@ -256,9 +278,11 @@ func (l *Loop) commitAction(tx broker.Tx, now time.Time, a Action) (*job, error)
 		return nil, tx.DeleteNode(n.ID)
 	case ApplyNode:
 		if n.State == broker.NodePlanned {
+			starts = CreateNode
 			err = broker.MoveNode(tx, &n, broker.NodeApplying, now, a.Reason)
 		}
 	case DestroyNode:
+		starts = DestroyNode
 		if n.State != broker.NodeDestroying {
 			failure := n.Failure
 			err = broker.MoveNode(tx, &n, broker.NodeDestroying, now, failure)
@@ -268,7 +292,7 @@ func (l *Loop) commitAction(tx broker.Tx, now time.Time, a Action) (*job, error)
 	if err != nil {
 		return nil, err
 	}
-	return &job{kind: a.Kind, node: n}, nil
+	return &job{kind: a.Kind, node: n, account: a.Account, starts: starts}, nil
 }
 
 func endSession(tx broker.Tx, now time.Time, a Action) error {
@@ -309,5 +333,5 @@ func (l *Loop) createNode(tx broker.Tx, now time.Time, a Action) (*job, error) {
 	if err := broker.MoveNode(tx, &n, broker.NodeApplying, now, a.Reason); err != nil {
 		return nil, err
 	}
-	return &job{kind: ApplyNode, node: n}, nil
+	return &job{kind: ApplyNode, node: n, account: a.Account, starts: CreateNode}, nil
 }

@@ -4,6 +4,7 @@ package reconcile
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -37,6 +38,8 @@ type Action struct {
 	SessionID int64               `json:"session_id,omitempty"`
 	Session   broker.SessionState `json:"session_state,omitempty"`
 	Reason    string              `json:"reason,omitempty"`
+	// Account is the one whose token the run takes that this starts; "" for none.
+	Account string `json:"account,omitempty"`
 }
 
 // World is what the planner knows: all facts are arguments.
@@ -51,6 +54,14 @@ type World struct {
 	Serving map[string]bool
 	// Runs is how many Terraform runs may be in flight at once, in all pools.
 	Runs int
+	// Tokens are the runs that may start now, by account. One that is not in it
+	// has no limit.
+	Tokens map[string]Tokens
+	// Unmet are the nodes that requests wait for, by pool.
+	Unmet map[string]int
+	// Turns tell which pool was served when, so that pools with equal claims take
+	// turns.
+	Turns map[string]Turn
 }
 
 const (
@@ -72,6 +83,7 @@ const (
 // due next though nothing changes (zero: never). It is pure. Planning again after
 // the actions were done, or are being done, gives nothing.
 func Plan(now time.Time, w World) (actions []Action, due time.Time) {
+	w.Tokens = maps.Clone(w.Tokens) // it is counted down
 	p := planner{now: now, World: w, pools: make(map[string]*pool), sessions: make(map[int64]*broker.Session)}
 	p.sort()
 	p.endSessions()
@@ -91,6 +103,10 @@ type planner struct {
 	sessions map[int64]*broker.Session
 	actions  []Action
 	due      time.Time
+
+	claimants            []*pool // those that want a run
+	creating, destroying int     // Terraform runs in flight
+	turn                 Turn    // of any pool
 }
 
 // pool is what is known of a pool: its definition, if it still has one, and its
@@ -100,7 +116,7 @@ type pool struct {
 	known bool
 
 	total, provisioning, ready int
-	running                    int // Terraform runs in flight
+	creating, destroying       int // Terraform runs in flight
 	surge                      int // nodes wanted above the fill level, to replace stale ones
 	stock                      []*broker.Node
 	apply                      []*broker.Node // planned: wants a run
@@ -109,6 +125,8 @@ type pool struct {
 	revoke                     []*broker.Node
 	destroy                    []*broker.Node
 	gone                       []*broker.Node
+
+	claims
 }
 
 func (p *planner) do(a Action) { p.actions = append(p.actions, a) }
@@ -160,7 +178,7 @@ func (p *planner) sort() {
 			entry.file(&entry.apply, n, busy)
 		case broker.NodeApplying:
 			entry.provisioning++
-			entry.running++ // whoever watches it, or nobody: it runs, or is about to
+			entry.creating++ // whoever watches it, or nobody: it runs, or is about to
 			entry.file(&entry.adopt, n, busy)
 		case broker.NodeChecking:
 			entry.provisioning++
@@ -178,7 +196,7 @@ func (p *planner) sort() {
 			entry.file(&entry.destroy, n, busy)
 		case broker.NodeDestroying:
 			if busy {
-				entry.running++
+				entry.destroying++
 			}
 			entry.file(&entry.destroy, n, busy)
 		case broker.NodeGone:
@@ -277,67 +295,6 @@ func boolCompare(a, b bool) int {
 		return -1
 	}
 	return 1
-}
-
-// spendBudget starts Terraform runs: adoptions always, since those runs exist;
-// then destroys and creates, which share what is left. A backlog of either never
-// takes more than half while the other waits.
-func (p *planner) spendBudget() {
-	free := p.Runs
-	for _, entry := range p.order {
-		free -= entry.running
-		for _, n := range entry.adopt {
-			p.do(Action{Kind: ApplyNode, Pool: n.Pool, NodeID: n.ID, State: n.State, Reason: "its run is to be watched"})
-		}
-		for _, n := range entry.revoke {
-			p.do(Action{Kind: RevokeNode, Pool: n.Pool, NodeID: n.ID, State: n.State})
-		}
-	}
-	wants := make(map[*pool]int)
-	destroys := make(map[*pool][]*broker.Node)
-	var creating, destroying int
-	for _, entry := range p.order {
-		wants[entry] = p.wanted(entry)
-		creating += wants[entry]
-		for _, n := range entry.destroy {
-			if !p.waits(n.RetryAt) {
-				destroys[entry] = append(destroys[entry], n)
-				destroying++
-			}
-		}
-	}
-	destroyBudget := share(free, destroying, creating)
-	for _, entry := range p.order {
-		slots := min(destroyBudget, share(entry.Concurrency-entry.running, len(destroys[entry]), wants[entry]))
-		for _, n := range destroys[entry][:max(0, min(slots, len(destroys[entry])))] {
-			p.do(Action{Kind: DestroyNode, Pool: n.Pool, NodeID: n.ID, State: n.State})
-			entry.running++
-			destroyBudget--
-			free--
-		}
-	}
-	for _, entry := range p.order {
-		for range min(wants[entry], free, entry.Concurrency-entry.running) {
-			a := Action{Kind: CreateNode, Pool: entry.Name}
-			if len(entry.apply) > 0 {
-				n := entry.apply[0]
-				entry.apply = entry.apply[1:]
-				a = Action{Kind: ApplyNode, Pool: n.Pool, NodeID: n.ID, State: n.State}
-			}
-			p.do(a)
-			entry.running++
-			free--
-		}
-	}
-}
-
-// share gives how many of free slots go to one side while the other waits too:
-// half, rounded up, or what the other leaves.
-func share(free, mine, others int) int {
-	if free <= 0 {
-		return 0
-	}
-	return min(mine, max((free+1)/2, free-others))
 }
 
 // wanted counts the applies that a pool needs: nodes planned already, and new

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -194,7 +195,7 @@ func TestPlan(t *testing.T) {
 				Pools: []broker.Pool{testPool("a", 9, 20)}, Runs: 4,
 				Nodes: []broker.Node{testNode(1, a, broker.NodeFailed), testNode(2, a, broker.NodeFailed), testNode(3, a, broker.NodeFailed), testNode(4, a, broker.NodeFailed)},
 			},
-			want: []string{"destroy_node a 1 0", "destroy_node a 2 0", "create_node a 0 0", "create_node a 0 0"},
+			want: []string{"destroy_node a 1 0", "create_node a 0 0", "destroy_node a 2 0", "create_node a 0 0"},
 		},
 	}
 	for _, test := range tests {
@@ -221,7 +222,13 @@ func TestPlan(t *testing.T) {
 func drawWorld(t *rapid.T) World {
 	w := World{
 		Runs: rapid.IntRange(1, 8).Draw(t, "runs"), Health: map[string]broker.PoolHealth{},
-		Busy: map[int64]bool{}, Serving: map[string]bool{},
+		Busy: map[int64]bool{}, Serving: map[string]bool{}, Tokens: map[string]Tokens{}, Unmet: map[string]int{},
+	}
+	for _, account := range []string{"x", "y"} {
+		w.Tokens[account] = Tokens{
+			Create: rapid.IntRange(0, 3).Draw(t, "create tokens"), NextCreate: t0.Add(time.Second),
+			Destroy: rapid.IntRange(0, 3).Draw(t, "destroy tokens"), NextDestroy: t0.Add(2 * time.Second),
+		}
 	}
 	names := []string{"a", "b", "c"}
 	var definitions []broker.Pool
@@ -229,6 +236,8 @@ func drawWorld(t *rapid.T) World {
 		fill := rapid.IntRange(0, 4).Draw(t, "fill")
 		p := testPool(name, fill, fill+rapid.IntRange(0, 3).Draw(t, "room")+1)
 		p.Concurrency = rapid.IntRange(1, 4).Draw(t, "concurrency")
+		p.Account = rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "account")
+		w.Unmet[name] = max(0, rapid.IntRange(-6, 6).Draw(t, "unmet"))
 		definitions = append(definitions, p)
 		if rapid.IntRange(0, 4).Draw(t, "known") > 0 {
 			w.Pools = append(w.Pools, p)
@@ -254,7 +263,11 @@ func drawWorld(t *rapid.T) World {
 		if rapid.Bool().Draw(t, "stale") {
 			n.Source.Generation = "g0"
 		}
+		n.Account = p.Account
 		n.Touched = rapid.Bool().Draw(t, "touched")
+		if n.State == broker.NodeDestroying {
+			n.Attempts = rapid.IntRange(0, 5).Draw(t, "attempts")
+		}
 		if rapid.Bool().Draw(t, "delayed") {
 			n.RetryAt = t0.Add(time.Duration(rapid.IntRange(-60, 60).Draw(t, "retry")) * time.Second)
 		}
@@ -304,6 +317,7 @@ func TestPlanSafety(t *testing.T) {
 		}
 		seen := map[int64]bool{}
 		started := map[string]int{}
+		creates, destroys := map[string]int{}, map[string]int{} // by account
 		for _, a := range actions {
 			if a.NodeID != 0 {
 				if seen[a.NodeID] {
@@ -314,6 +328,21 @@ func TestPlanSafety(t *testing.T) {
 			n := nodes[a.NodeID]
 			if a.NodeID != 0 && w.Busy[a.NodeID] {
 				t.Fatalf("%s on node %d, which is busy", a.Kind, a.NodeID)
+			}
+			account := n.Account
+			if p, known := definition[a.Pool]; known {
+				account = p.Account
+			}
+			switch {
+			case a.Kind == CreateNode || a.Kind == ApplyNode && n.State == broker.NodePlanned:
+				creates[account]++
+			case a.Kind == DestroyNode:
+				destroys[account]++
+			default:
+				account = ""
+			}
+			if a.Account != account {
+				t.Fatalf("%s of pool %s takes a token of account %q, want %q", a.Kind, a.Pool, a.Account, account)
 			}
 			switch a.Kind {
 			case CreateNode:
@@ -343,6 +372,11 @@ func TestPlanSafety(t *testing.T) {
 					t.Fatal("a session in progress would be abandoned")
 				}
 			case RevokeNode, CheckNode, ForgetNode, ExpireSession:
+			}
+		}
+		for account, tokens := range w.Tokens {
+			if creates[account] > tokens.Create || destroys[account] > tokens.Destroy {
+				t.Fatalf("account %s: %d creates and %d destroys started with tokens for %d and %d", account, creates[account], destroys[account], tokens.Create, tokens.Destroy)
 			}
 		}
 		sum := 0
@@ -384,8 +418,16 @@ func perform(w World, actions []Action) World {
 		nodes[w.Nodes[i].ID] = &w.Nodes[i]
 	}
 	forgotten := map[int64]bool{}
+	w.Tokens = maps.Clone(w.Tokens)
 	for _, a := range actions {
 		n := nodes[a.NodeID]
+		if tokens, limited := w.Tokens[a.Account]; limited && a.Kind == DestroyNode {
+			tokens.Destroy--
+			w.Tokens[a.Account] = tokens
+		} else if limited {
+			tokens.Create--
+			w.Tokens[a.Account] = tokens
+		}
 		switch a.Kind {
 		case ExpireSession, AbandonSession:
 			kept := w.Sessions[:0:0]
@@ -445,7 +487,7 @@ func perform(w World, actions []Action) World {
 	return w
 }
 
-// finish ends all work in progress with success.
+// finish ends all work in progress with success, and fills the accounts.
 func finish(w World) World {
 	for i := range w.Nodes {
 		n := &w.Nodes[i]
@@ -466,6 +508,10 @@ func finish(w World) World {
 		}
 	}
 	w.Busy = map[int64]bool{}
+	for account, tokens := range w.Tokens {
+		tokens.Create, tokens.Destroy = max(1, tokens.Create), max(1, tokens.Destroy)
+		w.Tokens[account] = tokens
+	}
 	return w
 }
 
