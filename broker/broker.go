@@ -49,6 +49,8 @@ type Broker struct {
 	// Uses of legacy keys that are not written down yet, and when that was done last.
 	legacy        map[legacyKeyRef]*legacyUse
 	legacyFlushed time.Time
+
+	unmet unmet
 }
 
 // New makes a Broker.
@@ -190,6 +192,7 @@ func (b *Broker) RequestSession(ctx context.Context, actor Tenant, req SessionRe
 	}()
 
 	session, keys, err := b.reserve(ctx, actor, req, request)
+	b.noteDemand(actor, req, err)
 	if err != nil {
 		// A store that failed may have kept the change all the same.
 		if code := CodeOf(err); session.ID != 0 && (code == CodeInternal || code == CodeUnavailable) {

@@ -36,6 +36,9 @@ type world struct {
 	pools *broker.PoolSet
 	b     *broker.Broker
 	admin broker.Tenant
+	runs  int // Terraform runs at once
+
+	provisioner broker.Provisioner
 
 	stopLoop func()
 }
@@ -48,7 +51,7 @@ func testPool(name string, fill, maximum int) broker.Pool {
 }
 
 func newWorld(t rapid.TB, cloud *brokertest.Cloud, pools ...broker.Pool) *world {
-	w := &world{t: t, store: memory.New(), cloud: cloud, pools: new(broker.PoolSet)}
+	w := &world{t: t, store: memory.New(), cloud: cloud, provisioner: cloud, runs: 8, pools: new(broker.PoolSet)}
 	w.pools.Set(pools)
 	return w
 }
@@ -61,8 +64,8 @@ func (w *world) start() {
 		Now: time.Now, Wake: func() { loop.Wake() },
 	})
 	loop = reconcile.New(reconcile.Config{
-		Store: w.store, Provisioner: w.cloud, Contextualizer: w.cloud, Pools: w.pools,
-		Serving: w.b.Serving, Runs: 8, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		Store: w.store, Provisioner: w.provisioner, Contextualizer: w.cloud, Pools: w.pools,
+		Serving: w.b.Serving, Unmet: w.b.Unmet, Runs: w.runs, Log: slog.New(slog.DiscardHandler), Now: time.Now,
 	})
 	if w.admin.ID == 0 {
 		err := w.b.CreateTenants(context.Background(), broker.NewTenant{Tenant: broker.Tenant{Name: "admin", IsAdmin: true, SSHKey: "key"}, APIKey: "a"})
@@ -454,7 +457,8 @@ func TestBlindDestroyKeepsTheState(t *testing.T) {
 	})
 }
 
-func TestBrokenPoolIsBounded(t *testing.T) {
+// Story 15: a pool whose creates always fail costs a bounded number of them.
+func TestStory15CrashLoopIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mended atomic.Bool
 		cloud := &brokertest.Cloud{

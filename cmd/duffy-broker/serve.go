@@ -159,7 +159,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	}
 	d.loop = reconcile.New(reconcile.Config{
 		Store: store, Provisioner: d.engine, Contextualizer: contextualizer, Pools: d.pools,
-		Serving: d.broker.Serving, Runs: terraformRuns(ctx, log, file.Terraform), Log: log, Now: time.Now, Observe: d.observe,
+		Serving: d.broker.Serving, Unmet: d.broker.Unmet, Runs: terraformRuns(ctx, log, file.Terraform), Log: log, Now: time.Now, Observe: d.observe,
 	})
 	if err := d.introduce(ctx, id); err != nil {
 		return err
