@@ -303,7 +303,7 @@ func TestNoPoolStarves(t *testing.T) {
 		w.Turns = memory.byPool
 		now, since, first, id := t0, map[string]int{}, map[int64]int{}, int64(0)
 		began, order := 0, map[int64]int{} // runs, and the number of each node's last one
-		for range 700 {
+		for range 400 {
 			now = now.Add(time.Second)
 			actions, due := Plan(now, w)
 			for _, a := range actions {

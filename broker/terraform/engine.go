@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -66,6 +67,8 @@ type Engine struct {
 	modules   map[string]keptModule // by template
 	reapers   sync.WaitGroup
 	hostLocks hostLocks
+
+	gate *gate // runs in their CPU phase
 }
 
 var _ broker.Provisioner = (*Engine)(nil)
@@ -78,7 +81,7 @@ func New(c Config) *Engine {
 	if c.Grace == 0 {
 		c.Grace = defaultGrace
 	}
-	return &Engine{Config: c, processes: map[string]*process{}}
+	return &Engine{Config: c, processes: map[string]*process{}, gate: newGate(gateFactor * runtime.GOMAXPROCS(0))}
 }
 
 // Apply implements [broker.Provisioner]. It never starts a second run for a node:

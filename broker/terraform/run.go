@@ -211,8 +211,18 @@ type process struct {
 	err  error         // of Wait; valid once done is closed
 }
 
-// start begins the run, detached from this process and from ctx.
+// start begins the run, detached from this process and from ctx. It waits at the
+// gate first; if ctx ends there, nothing was begun.
 func (e *Engine) start(ctx context.Context, r run, flags ...string) error {
+	if err := e.gate.enter(ctx); err != nil {
+		return err
+	}
+	begun := false
+	defer func() {
+		if !begun {
+			e.gate.leave()
+		}
+	}()
 	fail := func(err error) error { return r.failed(fmt.Errorf("start: %w", err), nil) }
 	variables, err := e.variables(r.node)
 	if err != nil {
@@ -273,6 +283,8 @@ func (e *Engine) start(ctx context.Context, r run, flags ...string) error {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		close(p.done)
 	})
+	begun = true
+	e.reapers.Go(func() { e.gate.leaveAfter(r.output(), p.done) })
 	e.Log.DebugContext(ctx, "terraform run started", "node", r.node.UID, "operation", r.operation, "pid", cmd.Process.Pid)
 	return nil
 }
