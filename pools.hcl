@@ -8,9 +8,21 @@ terraform {
   # The Terraform versions that the modules work with.
   required_version = ">= 1.5.0"
 
-  # Terraform runs at once, over all pools. Default: two per CPU, four at least.
+  # Terraform runs at once, over all pools. Default: what half of the available
+  # memory holds (docs/concurrency.md).
   # runs = 8
+
+  # What one run is taken to need, for that default.
+  # memory_per_run = "64MiB"
 }
+
+# An account with a provider whose API takes only so many calls. The pools that
+# name it (account = "cloud") share its rate of Terraform runs.
+# account "cloud" {
+#   rate_limit    = "30/m" # creates and destroys that start: N/s, N/m or N/h
+#   burst         = 5      # at once, after a quiet time
+#   destroy_share = 0.5    # of the rate, for destroys, while creates wait too
+# }
 
 defaults {
   # Terraform runs at once in one pool.

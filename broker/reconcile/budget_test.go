@@ -108,6 +108,32 @@ func TestPriority(t *testing.T) {
 			want:  []string{"destroy narrow 1"},
 		},
 		{
+			name: "also where all others create",
+			world: World{
+				Runs: 9, Pools: []broker.Pool{narrow, testPool("a", 3, 9)}, Turns: map[string]Turn{"narrow": {Create: 1, Destroy: 2}},
+				Nodes: slices.Concat(nodesOf(1, 2, narrow, broker.NodeFailed), nodesOf(3, 3, testPool("a", 3, 9), broker.NodeApplying)),
+				Busy:  map[int64]bool{3: true, 4: true, 5: true},
+			},
+			want: []string{"create narrow"},
+		},
+		{
+			name: "destroys get no more than half of a pool whose stock waits, though all others create",
+			world: World{
+				Runs: 7, Pools: []broker.Pool{half, testPool("a", 4, 9)},
+				Nodes: slices.Concat(nodesOf(1, 4, half, broker.NodeFailed), nodesOf(5, 4, testPool("a", 4, 9), broker.NodeApplying)),
+				Busy:  map[int64]bool{5: true, 6: true, 7: true, 8: true},
+			},
+			want: []string{"destroy half 1", "destroy half 2", "create half"},
+		},
+		{
+			name: "a rollout waits for any destroy, though it is the turn of creates",
+			world: World{
+				Runs: 1, Pools: []broker.Pool{stale, testPool("a", 0, 9)}, Turns: map[string]Turn{"a": {Destroy: 1}},
+				Nodes: slices.Concat(nodesOf(1, 1, old, broker.NodeReady), nodesOf(2, 1, testPool("a", 0, 9), broker.NodeFailed)),
+			},
+			want: []string{"destroy a 2"},
+		},
+		{
 			name:  "of two pools that are equally empty, the one is first whose turn is longer ago",
 			world: World{Runs: 1, Pools: []broker.Pool{empty, other}, Turns: map[string]Turn{"empty": {Create: 2}, "other": {Create: 1}}},
 			want:  []string{"create other"},
