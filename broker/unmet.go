@@ -82,15 +82,17 @@ func (b *Broker) noteDemand(actor Tenant, req SessionRequest, err error) {
 	if req.TenantID != nil {
 		tenant = *req.TenantID
 	}
-	switch CodeOf(err) {
-	case "":
+	if err == nil {
 		b.unmet.serve(tenant, req.Specs)
-	case CodeCapacity:
-		for _, spec := range req.Specs {
-			if _, known := b.cfg.Pools.Get(spec.Pool); !known {
-				return // it can never be served, so nothing waits for it
-			}
-		}
-		b.unmet.refuse(tenant, req.Specs, b.cfg.Now())
+		return
 	}
+	if CodeOf(err) != CodeCapacity {
+		return
+	}
+	for _, spec := range req.Specs {
+		if _, known := b.cfg.Pools.Get(spec.Pool); !known {
+			return // it can never be served, so nothing waits for it
+		}
+	}
+	b.unmet.refuse(tenant, req.Specs, b.cfg.Now())
 }
