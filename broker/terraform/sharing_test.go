@@ -285,7 +285,10 @@ func TestSharedMismatch(t *testing.T) {
 	run := begin(t, e, first)
 	c.waitForInstances(t, 1)
 	_, err := e.Apply(t.Context(), second)
-	wantError(t, err, "Shared provider has another configuration", "Remove provider_sharing from the pool")
+	wantError(t, err, "Invalid configuration of a shared provider", "Remove provider_sharing from the pool")
+	if class := broker.FailureClassOf(err); class != broker.FailureConfiguration {
+		t.Errorf("the class of the error is %s, want %s", class, broker.FailureConfiguration)
+	}
 	if diff := cmp.Diff([]string{first.UID}, c.owners()); diff != "" {
 		t.Errorf("owners (-want +got):\n%s", diff)
 	}

@@ -133,7 +133,7 @@ func (a *attachment) configure(ctx context.Context, p *plugin, method string, re
 		return m, err
 	}
 	a.mismatch()
-	return refusal("Shared provider has another configuration",
+	return refusal("Invalid configuration of a shared provider",
 		"The process of provider "+p.address+" serves runs whose configuration differs from this one's, and has one configuration only. "+
 			"The provider block depends on something that is not the same for all nodes of the pool. "+
 			"Remove provider_sharing from the pool, or what differs from the provider block."), nil

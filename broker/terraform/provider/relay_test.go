@@ -269,7 +269,7 @@ func TestOneConfiguration(t *testing.T) {
 	}
 	wantCalls(t, u, "ConfigureProvider", "ConfigureProvider")
 	got := second.must(t, configure, configurationOf("c", 0))
-	if configured(got) || !strings.Contains(string(got), "Shared provider has another configuration") || !strings.Contains(string(got), "example.com/ns/p") {
+	if configured(got) || !strings.Contains(string(got), "Invalid configuration of a shared provider") || !strings.Contains(string(got), "example.com/ns/p") {
 		t.Errorf("another configuration is answered with %q", got)
 	}
 	if first.mismatchs != 0 || second.mismatchs != 1 {
