@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -29,7 +30,7 @@ const apiPath = "/api/v1"
 // Config says which broker to talk to, and as whom.
 type Config struct {
 	// URL is where the broker is, with or without /api/v1: Duffy's client wants
-	// it, people forget it.
+	// it, people forget it. unix:PATH is a Unix socket.
 	URL    string
 	Tenant string // with Key: sent by Basic authentication; "" sends nothing
 	Key    string
@@ -42,6 +43,7 @@ type Config struct {
 type Client struct {
 	cfg  Config
 	base *url.URL
+	name string // of the broker, for messages
 }
 
 // Answer is an answer of the server, read and as it came.
@@ -52,17 +54,28 @@ type Answer[T any] struct {
 
 // New makes a client. A URL that is none is [broker.CodeInvalid].
 func New(cfg Config) (*Client, error) {
-	base, err := url.Parse(strings.TrimSpace(cfg.URL))
-	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
-		return nil, broker.Errorf(broker.CodeInvalid, "the broker's URL is not one").
-			WithHint("it looks like http://127.0.0.1:8080/api/v1")
-	}
-	base.Path = strings.TrimSuffix(strings.TrimRight(base.Path, "/"), apiPath) + apiPath
-	base.RawPath, base.RawQuery, base.Fragment = "", "", ""
+	cfg.URL = strings.TrimSpace(cfg.URL)
 	if cfg.HTTPClient == nil {
 		cfg.HTTPClient = &http.Client{}
 	}
-	return &Client{cfg: cfg, base: base}, nil
+	if path, ok := strings.CutPrefix(cfg.URL, "unix:"); ok && path != "" {
+		cfg.HTTPClient = &http.Client{Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				var d net.Dialer
+				return d.DialContext(ctx, "unix", path)
+			},
+		}}
+		// The host only fills the header.
+		return &Client{cfg: cfg, base: &url.URL{Scheme: "http", Host: "localhost", Path: apiPath}, name: cfg.URL}, nil
+	}
+	base, err := url.Parse(cfg.URL)
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
+		return nil, broker.Errorf(broker.CodeInvalid, "the broker's URL is not one").
+			WithHint("it looks like http://127.0.0.1:8080/api/v1, or unix:PATH")
+	}
+	base.Path = strings.TrimSuffix(strings.TrimRight(base.Path, "/"), apiPath) + apiPath
+	base.RawPath, base.RawQuery, base.Fragment = "", "", ""
+	return &Client{cfg: cfg, base: base, name: base.Redacted()}, nil
 }
 
 // Sessions lists the active sessions that the tenant may see.
@@ -175,7 +188,7 @@ func call[T any](ctx context.Context, c *Client, method string, body any, path .
 	}
 	a.Raw = raw
 	if err := json.Unmarshal(raw, &a.Value); err != nil {
-		return a, broker.Wrap(broker.CodeUnavailable, err, "the answer of %s can't be understood", c.base.Redacted()).
+		return a, broker.Wrap(broker.CodeUnavailable, err, "the answer of %s can't be understood", c.name).
 			WithHint("is the URL that of a broker?")
 	}
 	return a, nil
@@ -234,12 +247,12 @@ func (c *Client) send(ctx context.Context, method string, u *url.URL, body io.Re
 
 func (c *Client) unreachable(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
-		return broker.Wrap(broker.CodeUnavailable, cause, "the request to %s was given up", c.base.Redacted())
+		return broker.Wrap(broker.CodeUnavailable, cause, "the request to %s was given up", c.name)
 	}
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // its text has the URL once more
 	}
-	return broker.Errorf(broker.CodeUnavailable, "can't reach the broker at %s: %v", c.base.Redacted(), err).
+	return broker.Errorf(broker.CodeUnavailable, "can't reach the broker at %s: %v", c.name, err).
 		WithHint("is `duffy-broker serve` running there?")
 }
 
@@ -251,7 +264,7 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 		Hint   string          `json:"hint"`
 	}
 	if err := json.Unmarshal(body, &wire); err != nil || wire.Detail == nil {
-		return broker.Errorf(broker.CodeUnavailable, "%s answers %s, which is not how a broker answers", c.base.Redacted(), resp.Status).
+		return broker.Errorf(broker.CodeUnavailable, "%s answers %s, which is not how a broker answers", c.name, resp.Status).
 			WithHint("is the URL that of a broker, and does a proxy stand between?")
 	}
 	detail := string(wire.Detail) // Duffy sends a list of mistakes here

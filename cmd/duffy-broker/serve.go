@@ -37,6 +37,8 @@ type serveOptions struct {
 	pools     string
 	data      string
 	listen    string
+	tlsCert   string
+	tlsKey    string
 	legacy    string
 	terraform string
 	anonymous bool
@@ -68,7 +70,9 @@ func newServeCommand(s streams) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.pools, "pools", "pools.hcl", "`file` that declares the pools")
 	f.StringVar(&o.data, "data", "data", "`directory` that holds all state; made if it does not exist")
-	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` to serve the API on; port 0 takes a free one")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` to serve the API on: HOST:PORT (port 0 takes a free one) or unix:PATH")
+	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM `file` with the certificate to serve TLS with; read again when it is renewed")
+	f.StringVar(&o.tlsKey, "tls-key", "", "PEM `file` with the key of that certificate")
 	f.StringVar(&o.legacy, "legacy-listen", "", "`address` to serve the legacy API alone on, once more; pools.hcl needs a legacy block")
 	f.StringVar(&o.terraform, "terraform", "", "Terraform `binary`: a path or a name such as tofu (default: terraform on PATH, else one is installed)")
 	f.BoolVar(&o.anonymous, "anonymous-read", false, "let callers without credentials list all sessions, nodes and pools, as Duffy does")
@@ -107,6 +111,9 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 		return err
 	}
 	defer func() { _ = listener.Close() }() // closed already after an ordinary end
+	if listener, err = withTLS(listener, o.tlsCert, o.tlsKey, log); err != nil {
+		return err
+	}
 
 	var legacyListener net.Listener
 	if o.legacy != "" {
@@ -129,7 +136,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, fmtErr("close the store", store.Close())) }()
 
-	d := daemon{streams: s, log: log, dir: dir, listener: listener, pools: new(broker.PoolSet), poolsFile: o.pools, hangups: hangups, terraform: file.Terraform, legacyListener: legacyListener}
+	d := daemon{secure: o.tlsCert != "", streams: s, log: log, dir: dir, listener: listener, pools: new(broker.PoolSet), poolsFile: o.pools, hangups: hangups, terraform: file.Terraform, legacyListener: legacyListener}
 	d.legacy.Store(legacySettings(file.Legacy))
 	signer, publicKey, err := ssh.LoadOrCreateKey(dir.join("keys", "ssh_ed25519"))
 	if err != nil {
@@ -185,6 +192,7 @@ type daemon struct {
 	log      *slog.Logger
 	dir      *dataDir
 	listener net.Listener
+	secure   bool // listener speaks TLS
 	// legacyListener may be nil; legacy holds nil without a legacy block.
 	legacyListener net.Listener
 	legacy         atomic.Pointer[api.Legacy]
@@ -298,13 +306,7 @@ func (d *daemon) reload(ctx context.Context) ([]broker.Pool, error) {
 }
 
 // url is where clients of this machine reach the API.
-func (d *daemon) url() string {
-	addr, ok := d.listener.Addr().(*net.TCPAddr)
-	if ok && addr.IP.IsUnspecified() {
-		return fmt.Sprintf("http://127.0.0.1:%d/api/v1", addr.Port)
-	}
-	return fmt.Sprintf("http://%s/api/v1", d.listener.Addr())
-}
+func (d *daemon) url() string { return urlOf(d.listener, d.secure) }
 
 // introduce makes the first tenants, and keeps the client profile pointing here.
 // The profile is written first: a crash in between leaves keys of no use, never
@@ -432,20 +434,6 @@ func loadPools(s streams, path string) (*config.File, error) {
 		return nil, broker.Errorf(broker.CodeInvalid, "%s has mistakes: nothing was changed", path)
 	}
 	return file, nil
-}
-
-func listen(ctx context.Context, address string) (net.Listener, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, broker.Wrap(broker.CodeConflict, err, "another program is listening on %s", address).
-			WithHint("stop it, or choose another address with --listen (port 0 takes a free one)")
-	}
-	if err != nil {
-		return nil, broker.Wrap(broker.CodeInvalid, err, "can't listen on %s", address).
-			WithHint("--listen takes HOST:PORT, such as 127.0.0.1:8080")
-	}
-	return l, nil
 }
 
 func newEngine(ctx context.Context, log *slog.Logger, o serveOptions, file *config.File, dir *dataDir, id broker.Identity, keys *secret.Keyring, publicKey string) (*terraform.Engine, error) {
