@@ -74,7 +74,7 @@ func (*fakecloudProvider) Configure(ctx context.Context, req provider.ConfigureR
 }
 
 func (*fakecloudProvider) Resources(context.Context) []func() resource.Resource {
-	return []func() resource.Resource{func() resource.Resource { return &instanceResource{} }}
+	return append(unusedResources(), func() resource.Resource { return &instanceResource{} })
 }
 
 func (*fakecloudProvider) DataSources(context.Context) []func() datasource.DataSource {
