@@ -163,6 +163,9 @@ func (e *Engine) addTemplate(ctx context.Context, root string) (string, []*broke
 	if problems := e.initialise(ctx, dir); len(problems) > 0 {
 		return "", problems
 	}
+	if err := ownPackages(dir); err != nil {
+		return internal(err)
+	}
 	if err := makeReadOnly(dir); err != nil {
 		return internal(err)
 	}
@@ -393,18 +396,27 @@ func copyTree(root, to string) error {
 			}
 			return os.Symlink(link, target)
 		}
-		from, err := tree.Open(name)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = from.Close() }()
-		file, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600|info.Mode()&0o100) //nolint:gosec // a name in the tree
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(file, from)
-		return errors.Join(err, file.Sync(), file.Close())
+		return copyFile(tree, name, target)
 	})
+}
+
+// copyFile copies a file of a tree, for its owner only.
+func copyFile(tree *os.Root, name, target string) error {
+	from, err := tree.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = from.Close() }()
+	info, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600|info.Mode()&0o100) //nolint:gosec // a name in the tree
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, from)
+	return errors.Join(err, file.Sync(), file.Close())
 }
 
 // makeReadOnly takes the right to write from the files of a kept module. All
