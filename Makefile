@@ -8,7 +8,7 @@ RACE := $(if $(shell command -v gcc || command -v clang),-race)
 
 .PHONY: help
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/duffy-broker
@@ -36,7 +36,15 @@ chaos: ## kill a busy broker again and again: ROUNDS=20 SEED=
 .PHONY: bench
 bench: ## print what hand-out and stock cost
 	$(GO) test -count=1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./cmd/duffy-broker
-	$(GO) test -run '^$$' -bench . -benchtime 200x ./store/... ./broker/...
+	$(GO) test -run '^$$' -bench . -benchtime 200x -skip '^Benchmark(Terraform|Churn)$$' ./store/... ./broker/...
+
+.PHONY: bench-terraform
+bench-terraform: ## compare the CPU of a node with that of a fresh directory: ROUNDS=3 NODES=20
+	ROUNDS=$(ROUNDS) NODES=$(NODES) $(GO) test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkTerraform$$' -benchtime 1x -v ./broker/brokertest/bench
+
+.PHONY: bench-churn
+bench-churn: ## make, lend and destroy nodes in a slow cloud that fails: NODES=1000
+	NODES=$(NODES) $(GO) test -count=1 -timeout 120m -run '^$$' -bench '^BenchmarkChurn$$' -benchtime 1x -v ./broker/brokertest/bench
 
 .PHONY: check
 check: imports tidy format vet ## check what machines can: layers, tidiness, format, vet

@@ -32,7 +32,7 @@ func ownPackages(dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := os.Remove(path); err != nil {
+		if err := os.Remove(path); err != nil { //nolint:gosec // nobody else writes there
 			return err
 		}
 		return copyPackage(from, path)

@@ -34,7 +34,7 @@ type plan struct {
 // engine. It measures itself, whatever -benchtime says. Cores are shared and
 // noisy: all strategies take turns, and what counts are the ratios.
 func BenchmarkTerraform(b *testing.B) {
-	rounds, nodes := setting(b, "ROUNDS", 5), setting(b, "NODES", 20)
+	rounds, nodes := setting(b, "ROUNDS", 3), setting(b, "NODES", 20)
 	compare(b, plan{
 		rounds: rounds, nodes: nodes, large: max(1, nodes/2),
 		parallel: []int{1, 4, 16}, inFlight: [2]int{1, 8},
@@ -69,17 +69,15 @@ func compare(t testing.TB, p plan) {
 	small := setup{terraform: program, cliConfig: fakecloud.Mirror(t), cloud: fakecloud.Start(t, fakecloud.Config{Now: clock.now}), clock: clock}
 	large := small
 	large.cliConfig = fakecloud.LargeMirror(t)
-	print := func(write func(w *tabwriter.Writer)) {
-		var text bytes.Buffer
-		w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
-		write(w)
-		_ = w.Flush() // a buffer takes all
-		t.Logf("\n%s", &text)
+	print := func(write func(w *bytes.Buffer)) {
+		var table bytes.Buffer
+		write(&table)
+		t.Logf("\n%s", aligned(&table, tabwriter.AlignRight))
 	}
-	providers := []provider{{"small", small, p.nodes}, {"80 MB", large, p.large}}
-	for _, v := range providers {
+	sizes := []size{{"small", small, p.nodes}, {"80 MB", large, p.large}}
+	for _, v := range sizes {
 		rounds := v.setup.rounds(t, p.rounds, job{Nodes: v.nodes, Parallel: 2})
-		print(func(w *tabwriter.Writer) { writeCPU(w, v, rounds) })
+		print(func(w *bytes.Buffer) { writeCPU(w, v, rounds) })
 	}
 	throughput := map[strategy][][]float64{}
 	for _, parallel := range p.parallel {
@@ -92,11 +90,11 @@ func compare(t testing.TB, p plan) {
 			throughput[s] = append(throughput[s], rates)
 		}
 	}
-	print(func(w *tabwriter.Writer) { writeThroughput(w, p.parallel, throughput) })
-	print(func(w *tabwriter.Writer) {
+	print(func(w *bytes.Buffer) { writeThroughput(w, p.parallel, throughput) })
+	print(func(w *bytes.Buffer) {
 		fmt.Fprintf(w, "MiB (PSS) of Terraform and providers while instances boot\n")
 		fmt.Fprintf(w, "\tprovider\t%d in flight\t%d in flight\teach further one\t\n", p.inFlight[0], p.inFlight[1])
-		for _, v := range providers {
+		for _, v := range sizes {
 			for _, s := range strategies {
 				few, many := v.setup.memory(t, s, p.inFlight[0]), v.setup.memory(t, s, p.inFlight[1])
 				fmt.Fprintf(w, "%s\t%s\t%.0f\t%.0f\t%.1f\t\n", s, v.name, few, many, (many-few)/float64(p.inFlight[1]-p.inFlight[0]))
@@ -105,8 +103,8 @@ func compare(t testing.TB, p plan) {
 	})
 }
 
-// provider is one that strategies are compared with.
-type provider struct {
+// size is of a provider that strategies are compared with.
+type size struct {
 	name  string
 	setup setup
 	nodes int
@@ -143,7 +141,7 @@ func (s setup) rounds(t testing.TB, rounds int, j job) map[strategy][]figures {
 func (s setup) start(t testing.TB, j job) (pid int, finish func() figures) {
 	t.Helper()
 	// Not t.TempDir: the path of a socket below it must not be too long.
-	dir, err := os.MkdirTemp("", "bench-")
+	dir, err := os.MkdirTemp("", "bench-") //nolint:usetesting // too long, see above
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,6 +213,15 @@ func (s setup) memory(t testing.TB, by strategy, count int) float64 {
 	return float64(sum) / (1 << 20)
 }
 
+// aligned gives a table, whose cells end with tabs, in columns.
+func aligned(table *bytes.Buffer, flags uint) string {
+	var text bytes.Buffer
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', flags)
+	_, _ = table.WriteTo(w) // a buffer takes all
+	_ = w.Flush()
+	return text.String()
+}
+
 // spread is a median with the least and the greatest.
 func spread(format string, values []float64) string {
 	values = slices.Sorted(slices.Values(values))
@@ -233,7 +240,7 @@ func median(values []float64) float64 {
 	return values[middle]
 }
 
-func writeCPU(w *tabwriter.Writer, v provider, rounds map[strategy][]figures) {
+func writeCPU(w *bytes.Buffer, v size, rounds map[strategy][]figures) {
 	fmt.Fprintf(w, "%s provider: ms of CPU a node, all processes (%d nodes, 2 at once; median of %d rounds, min–max)\n",
 		v.name, v.nodes, len(rounds[fresh]))
 	fmt.Fprintf(w, "\tcreate\tdestroy\tboth\tratio to the first\t\n")
@@ -250,7 +257,7 @@ func writeCPU(w *tabwriter.Writer, v provider, rounds map[strategy][]figures) {
 	}
 }
 
-func writeThroughput(w *tabwriter.Writer, parallel []int, rates map[strategy][][]float64) {
+func writeThroughput(w *bytes.Buffer, parallel []int, rates map[strategy][][]float64) {
 	fmt.Fprintf(w, "small provider: nodes a minute, created and destroyed (median of %d rounds, min–max)\n", len(rates[fresh][0]))
 	for _, count := range parallel {
 		fmt.Fprintf(w, "\t%d at once", count)
