@@ -132,6 +132,9 @@ func weigh() (w weight) {
 	}
 	w.own, _ = processTime(syscall.RUSAGE_SELF)
 	w.children, _ = processTime(syscall.RUSAGE_CHILDREN)
+	for _, s := range descendants(os.Getpid()) {
+		w.children += s.cpu
+	}
 	return w
 }
 
