@@ -330,11 +330,27 @@ func (f *farm) nothingLeft() {
 	if err != nil || len(runs) > 0 {
 		f.t.Errorf("left in runs: %v, %v", runs, err)
 	}
+	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		left := f.processes()
+		if len(left) == 0 {
+			return
+		}
+		if time.Since(began) > time.Minute { // ends take a moment
+			f.t.Errorf("processes are left: %q", left)
+			return
+		}
+	}
+}
+
+// processes lists the command lines of what runs in the broker's directory, or
+// has it among its arguments.
+func (f *farm) processes() (lines []string) {
 	for pid := range descendants(os.Getpid()) {
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		cwd, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
 		if bytes.Contains(line, []byte(f.dir)) || strings.HasPrefix(cwd, f.dir) {
-			f.t.Errorf("process %d is left: %s", pid, bytes.ReplaceAll(line, []byte{0}, []byte(" ")))
+			lines = append(lines, string(bytes.ReplaceAll(line, []byte{0}, []byte(" "))))
 		}
 	}
+	return lines
 }
