@@ -24,7 +24,7 @@ type observations struct {
 	mu       sync.Mutex
 	ready    []time.Duration // from the record to the stock
 	gone     int
-	failures map[string]int // by step and class
+	failures map[string]int // by step, the broker's class and what the cloud did
 	attempts map[int64]int  // failed destroys, by node
 	unheard  map[string]bool
 }
@@ -45,12 +45,12 @@ func (o *observations) observe(n broker.Node) {
 		o.gone++
 	case broker.NodeFailed:
 		class := classOf(n.Failure)
-		o.failures["create: "+class]++
+		o.failures[fmt.Sprintf("create: %s (%s)", n.FailureClass, class)]++
 		o.unheard[n.UID] = class == string(fakecloud.Timeout) || class == string(fakecloud.Unreachable)
 	case broker.NodeDestroying:
 		if n.Attempts > o.attempts[n.ID] {
 			o.attempts[n.ID] = n.Attempts
-			o.failures["destroy: "+classOf(n.Failure)]++
+			o.failures[fmt.Sprintf("destroy: %s (%s)", n.FailureClass, classOf(n.Failure))]++
 		}
 	}
 }
