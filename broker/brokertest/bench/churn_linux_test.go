@@ -109,9 +109,12 @@ func (c churn) run(t testing.TB) {
 	after := weigh()
 
 	leaked := f.truth()
+	if err := f.engine.StopProviders(t.Context()); err != nil {
+		t.Error(err)
+	}
 	f.nothingLeft()
-	if f.engine.most > c.runs {
-		t.Errorf("%d runs were in flight at once, want %d at most", f.engine.most, c.runs)
+	if f.provisioner.most > c.runs {
+		t.Errorf("%d runs were in flight at once, want %d at most", f.provisioner.most, c.runs)
 	}
 	if after.heap > before.heap*5/4+1<<20 {
 		t.Errorf("the heap has grown from %d KiB to %d KiB", before.heap>>10, after.heap>>10)
@@ -119,22 +122,23 @@ func (c churn) run(t testing.TB) {
 	if after.goroutines > before.goroutines+16 { // connections of the cloud come and go
 		t.Errorf("goroutines: %d at the begin, %d at the end", before.goroutines, after.goroutines)
 	}
-	f.seen.print(t, c, lent, took, leaked, f.engine.most, before, after)
+	f.seen.print(t, c, lent, took, leaked, f.provisioner.most, before, after)
 }
 
 // farm is a broker in this process, with its cloud.
 type farm struct {
 	churn
 
-	t      testing.TB
-	dir    string
-	cloud  *fakecloud.Cloud
-	store  *bolt.Store
-	broker *broker.Broker
-	pools  []broker.Pool
-	tenant broker.Tenant
-	seen   *observations
-	engine *counted
+	t           testing.TB
+	dir         string
+	cloud       *fakecloud.Cloud
+	store       *bolt.Store
+	broker      *broker.Broker
+	pools       []broker.Pool
+	tenant      broker.Tenant
+	seen        *observations
+	engine      *terraform.Engine
+	provisioner *counted
 }
 
 // start makes a broker and lets it begin. All is ended and removed with the test.
@@ -166,11 +170,14 @@ func (c churn) start(t testing.TB, program string) *farm {
 	store, err := bolt.Open(filepath.Join(dir, "broker.db"), bolt.Options{})
 	must(err)
 	t.Cleanup(func() { must(store.Close()) })
+	executable, err := os.Executable()
+	must(err)
 	engine := terraform.New(terraform.Config{
-		Binary: terraform.Binary{Path: program}, Dir: dir, BrokerID: "churn", Keyring: keys, Log: log,
+		Binary: terraform.Binary{Path: program}, Dir: dir, BrokerID: "churn", Keyring: keys, Executable: executable, Log: log,
 	})
+	t.Cleanup(func() { must(engine.StopProviders(context.Background())) })
 
-	f := &farm{churn: c, t: t, dir: dir, cloud: cloud, store: store, seen: newObservations(), engine: &counted{Provisioner: engine}}
+	f := &farm{churn: c, t: t, dir: dir, cloud: cloud, store: store, seen: newObservations(), engine: engine, provisioner: &counted{Provisioner: engine}}
 	module, err := filepath.Abs(filepath.Join("testdata", "module"))
 	must(err)
 	patience := (2*c.latency + 2*time.Second).String()
@@ -178,6 +185,7 @@ func (c churn) start(t testing.TB, program string) *farm {
 		p := broker.Pool{
 			Name: "pool-" + strconv.Itoa(i), Module: module, FillLevel: c.fill, MaxNodes: 3 * c.fill, Concurrency: c.runs/c.pools + 2,
 			CreateTimeout: time.Hour, DestroyTimeout: time.Hour, Contextualize: broker.ContextualizeNone,
+			ProviderSharing: i%2 == 1,
 		}
 		p.Variables, err = json.Marshal(map[string]string{"endpoint": cloud.URL(), "request_timeout": patience, "boot_timeout": patience})
 		must(err)
@@ -192,7 +200,7 @@ func (c churn) start(t testing.TB, program string) *farm {
 		Store: store, Keys: keys, Pools: pools, Log: log, Now: time.Now, Wake: func() { loop.Wake() },
 	})
 	loop = reconcile.New(reconcile.Config{
-		Store: store, Provisioner: f.engine, Pools: pools, Serving: f.broker.Serving, Runs: c.runs, Log: log, Now: time.Now,
+		Store: store, Provisioner: f.provisioner, Pools: pools, Serving: f.broker.Serving, Runs: c.runs, Log: log, Now: time.Now,
 		Observe: f.seen.observe,
 	})
 	f.tenant = broker.Tenant{Name: "ci", IsAdmin: true, CreatedAt: time.Now()}

@@ -28,10 +28,12 @@ const (
 	fresh strategy = "fresh directory, init, apply"
 	// private is the engine, whose runs start providers of their own.
 	private strategy = "engine, private provider"
+	// shared is the engine, whose runs attach to a provider that goes on.
+	shared strategy = "engine, shared provider"
 )
 
 // strategies are compared with the first.
-var strategies = []strategy{fresh, private}
+var strategies = []strategy{fresh, private, shared}
 
 // job is work of one strategy, done in a process of its own so that all that it
 // costs can be told.
@@ -59,19 +61,31 @@ type worker interface {
 
 // run does the job. What is done once for any number of nodes is left out: the
 // engine's init.
-func (j job) run(ctx context.Context) (f figures, err error) {
+func (j job) run(ctx context.Context) (figures, error) {
 	if err := adoptOrphans(); err != nil {
-		return f, err
+		return figures{}, err
 	}
 	pool := broker.Pool{
 		Name: "bench", Module: j.Module, Variables: j.Variables, CreateTimeout: time.Hour, DestroyTimeout: time.Hour,
+		ProviderSharing: j.Strategy == shared,
 	}
-	var w worker = habit{j}
-	if j.Strategy != fresh {
-		if w, err = j.engine(ctx, &pool); err != nil {
-			return f, err
-		}
+	if j.Strategy == fresh {
+		return j.measure(ctx, pool, habit{j})
 	}
+	o, err := j.engine(ctx, &pool)
+	if err != nil {
+		return figures{}, err
+	}
+	f, err := j.measure(ctx, pool, o)
+	hosts, _ := os.ReadDir(filepath.Join(j.Dir, "providers")) // none there: none shared
+	if j.Strategy == shared && len(hosts) == 0 {
+		err = errors.Join(err, errors.New("no run had a shared provider"))
+	}
+	return f, errors.Join(err, o.StopProviders(ctx))
+}
+
+// measure makes nodes of a pool and destroys them again.
+func (j job) measure(ctx context.Context, pool broker.Pool, w worker) (f figures, err error) {
 	nodes := make([]broker.Node, j.Nodes)
 	for i := range nodes {
 		nodes[i] = broker.NewNode(pool, time.Now())
@@ -180,8 +194,12 @@ func (j job) engine(ctx context.Context, p *broker.Pool) (*ours, error) {
 	if err != nil {
 		return nil, err
 	}
+	executable, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	e := terraform.New(terraform.Config{
-		Binary: terraform.Binary{Path: j.Terraform}, Dir: j.Dir, BrokerID: "bench", Keyring: keys,
+		Binary: terraform.Binary{Path: j.Terraform}, Dir: j.Dir, BrokerID: "bench", Keyring: keys, Executable: executable,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	p.Source, err = e.Prepare(ctx, *p)

@@ -8,10 +8,20 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/duffy-broker/duffy-broker/broker/terraform/provider"
 )
 
-// The test binary is also the process that a strategy is measured in.
+// The test binary is also the process that a strategy is measured in, and stands
+// in for duffy-broker as the host of shared providers.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "provider-host" {
+		if err := provider.Serve(context.Background(), os.Args[2], os.Stderr); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if len(os.Args) == 2 && os.Args[1] == jobArgument {
 		if err := serveJob(); err != nil {
 			fmt.Fprintln(os.Stderr, "error:", err)
