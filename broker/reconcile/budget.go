@@ -14,7 +14,8 @@ import (
 //
 //  1. destroys in pools that are at their maximum and short of stock: nothing
 //     can be made there before something has gone. Pools that somebody waits for
-//     come first.
+//     come first. And where no destroy is in flight at all, one that has waited
+//     for long.
 //  2. creates for requests that wait.
 //  3. creates for stock, the emptiest pool first, and all other destroys. While
 //     both wait, neither gets more than half of the runs in flight, nor of those
@@ -108,6 +109,17 @@ func (p *planner) claim(entry *pool) {
 // again makes no room soon, and must not hold up everything else.
 const urgentTries = 3
 
+// overdueAfter is how long a destroy may be put off for requests that wait. They
+// may never end, and what is not destroyed costs money.
+const overdueAfter = 10 * time.Minute
+
+// overdue tells whether a pool has a destroy that has been put off for too long,
+// while none is in flight anywhere: one at a time, so that a backlog does not eat
+// the pools.
+func (p *planner) overdue(e *pool) bool {
+	return p.destroying == 0 && p.canDestroy(e, e.destroys) && p.now.Sub(waitsSince(e.destroys[0])) >= overdueAfter
+}
+
 // urgent counts the nodes that must go before the stock that is missing can be
 // made. A pool that rests makes none now.
 func (p *planner) urgent(entry *pool) int {
@@ -136,6 +148,13 @@ func (p *planner) startOne() bool {
 		})
 	if urgent != nil {
 		p.startDestroy(urgent, &urgent.urgent, "makes room for a node that is missing")
+		return true
+	}
+	overdue := best(p.claimants, p.overdue, func(a, b *pool) int {
+		return waitsSince(a.destroys[0]).Compare(waitsSince(b.destroys[0]))
+	})
+	if overdue != nil {
+		p.startDestroy(overdue, &overdue.destroys, "has waited for long")
 		return true
 	}
 	demand := best(p.claimants,

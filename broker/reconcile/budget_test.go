@@ -403,3 +403,33 @@ func TestNoPoolStarves(t *testing.T) {
 		}
 	})
 }
+
+// Requests that never cease to wait don't keep what is to go for ever: one destroy
+// at a time gets its turn.
+func TestOverdueDestroysGetTheirTurn(t *testing.T) {
+	busy := testPool("busy", 10, 20)
+	busy.Concurrency = 20
+	gone := testPool("gone", 1, 20)
+	w := World{Pools: []broker.Pool{busy}, Runs: 3, Unmet: map[string]int{"busy": 10}}
+	for id := range int64(5) {
+		w.Nodes = append(w.Nodes, testNode(id+1, gone, broker.NodeFailed))
+	}
+	count := func(now time.Time) (creates, destroys int) {
+		actions, _ := Plan(now, w)
+		for _, a := range actions {
+			switch a.Kind {
+			case CreateNode:
+				creates++
+			case DestroyNode:
+				destroys++
+			}
+		}
+		return creates, destroys
+	}
+	if creates, destroys := count(t0.Add(time.Minute)); creates != 3 || destroys != 0 {
+		t.Errorf("at first %d creates and %d destroys, want 3 and 0", creates, destroys)
+	}
+	if creates, destroys := count(t0.Add(time.Hour)); creates != 2 || destroys != 1 {
+		t.Errorf("after an hour %d creates and %d destroys, want 2 and 1", creates, destroys)
+	}
+}
