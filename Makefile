@@ -35,8 +35,12 @@ chaos: ## kill a busy broker again and again: ROUNDS=20 SEED=
 
 .PHONY: bench
 bench: ## print what hand-out and stock cost
-	$(GO) test -count=1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./cmd/duffy-broker
+	$(GO) test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkBroker$$' -benchtime 1x ./cmd/duffy-broker
 	$(GO) test -run '^$$' -bench . -benchtime 200x -skip '^Benchmark(Terraform|Churn)$$' ./store/... ./broker/...
+
+.PHONY: bench-api
+bench-api: ## print what the API can do with a large stock
+	$(GO) test -count=1 -timeout 20m -run '^$$' -bench '^BenchmarkAPI$$' -benchtime 1x ./cmd/duffy-broker
 
 .PHONY: bench-terraform
 bench-terraform: ## compare the CPU of a node with that of a fresh directory: ROUNDS=3 NODES=20
