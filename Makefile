@@ -29,6 +29,18 @@ programs:
 test: programs ## run every test, with the race detector where a C compiler is to be had
 	$(GO) test $(RACE) -timeout 20m ./...
 
+.PHONY: tofu
+tofu: ## build bin/tofu, OpenTofu: five minutes of CPU the first time
+	@mkdir -p bin
+	@echo "building OpenTofu: five minutes of CPU the first time, after its modules are downloaded; a second from then on"
+	cd .ci/tools/tofu && time $(GO) build -trimpath -ldflags '-s -w -X github.com/opentofu/opentofu/version.dev=no' \
+		-o '$(CURDIR)/bin/tofu' github.com/opentofu/opentofu/cmd/tofu
+
+.PHONY: test-tofu
+test-tofu: tofu ## run the tests that need Terraform with OpenTofu instead
+	DUFFY_TEST_TERRAFORM='$(CURDIR)/bin/tofu' $(GO) test $(RACE) -count=1 -timeout 20m ./broker/terraform ./broker/localnode ./broker/brokertest/fakecloud
+	DUFFY_TEST_TERRAFORM='$(CURDIR)/bin/tofu' $(GO) test -count=1 -timeout 20m -run 'TestWholePath|TestReload|TestKey' ./cmd/duffy-broker
+
 .PHONY: chaos
 chaos: ## kill a busy broker again and again: ROUNDS=20 SEED=
 	CHAOS_ROUNDS=$(or $(ROUNDS),20) CHAOS_SEED=$(SEED) $(GO) test -count=1 -timeout 120m -run '^TestChaos$$' -v ./cmd/duffy-broker

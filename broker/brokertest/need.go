@@ -8,11 +8,24 @@ import (
 	"testing"
 )
 
+// TerraformVariable names the environment variable with the path of the program
+// that tests take for terraform: OpenTofu, or another version.
+const TerraformVariable = "DUFFY_TEST_TERRAFORM"
+
 // NeedProgram gives the path of an outside program. Where it is missing the test
 // is skipped with one line that says so; with REQUIRE_ALL=1 in the environment,
-// as in CI, it fails instead, so that nothing is skipped unseen.
+// as in CI, it fails instead, so that nothing is skipped unseen. For "terraform"
+// it gives what [TerraformVariable] names, if that is set; then a missing one
+// fails the test.
 func NeedProgram(t testing.TB, name string) string {
 	t.Helper()
+	if other := os.Getenv(TerraformVariable); other != "" && name == "terraform" {
+		path, err := exec.LookPath(other)
+		if err != nil {
+			t.Fatalf("%s: %v", TerraformVariable, err)
+		}
+		return path
+	}
 	path, err := exec.LookPath(name)
 	if err == nil {
 		return path

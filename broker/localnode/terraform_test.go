@@ -170,7 +170,9 @@ func TestModule_destroysWhatIsGone(t *testing.T) {
 }
 
 // However a create ends, a destroy afterwards leaves nothing: here the node is
-// there, and Terraform thinks that the create failed.
+// there, and Terraform thinks that the create failed. OpenTofu that is killed
+// does not even know of the directory, since it writes its state every 20 seconds
+// at most, and Terraform after every resource: then the broker's sweep is needed.
 func TestModule_destroysWhatAnInterruptedCreateLeft(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
@@ -202,6 +204,11 @@ func TestModule_destroysWhatAnInterruptedCreateLeft(t *testing.T) {
 			}
 			w.node.run(t, "true") // the node is there
 			w.want(t, true, "destroy", "-auto-approve")
+			if signal == syscall.SIGKILL && strings.HasPrefix(w.want(t, true, "version"), "OpenTofu") {
+				if err := Stop(t.Context(), w.node.Dir); err != nil {
+					t.Error(err)
+				}
+			}
 			w.node.wantNothingLeft(t)
 		})
 	}

@@ -189,6 +189,9 @@ func (s *server) start() {
 	s.t.Helper()
 	s.log, s.out = new(lineBuffer), new(lineBuffer)
 	args := append([]string{"serve", "--pools", s.pools, "--data", s.data, "--listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "debug"}, s.extra...)
+	if other := os.Getenv(brokertest.TerraformVariable); other != "" {
+		args = append(args, "--terraform", other)
+	}
 	s.cmd = s.command(context.Background(), args...)
 	if len(s.wrap) > 0 {
 		s.cmd.Args = append(slices.Clone(s.wrap), s.cmd.Args...)
