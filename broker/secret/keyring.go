@@ -1,131 +1,220 @@
-// Package secret holds the broker's key and what is done with it: sealing what
-// is stored, hashing API keys, and a string that no log shows.
+// Package secret holds the broker's keys and what is done with them: sealing what
+// is stored, hashing API keys, and keys that no log shows.
 //
-// There is one root key of 32 random bytes, in a file of its own. Every purpose
-// has its own subkey, derived with HKDF-SHA256, so that what was sealed for one
-// purpose can't be opened for another.
+// There is one current root key of 32 random bytes, in a file of its own, or
+// handed in from outside. Every purpose has its own subkey, derived with
+// HKDF-SHA256, so that what was sealed for one purpose can't be opened for
+// another.
+//
+// # Rotation
+//
+// The current key may be replaced by a new one. Whatever is sealed or hashed from
+// then on uses the new key, and says so: it carries the key's id. Old keys are
+// kept, to open what they sealed, until nothing needs them.
+//
+//	DIR/root.key      the current key, unless it comes from outside
+//	DIR/old/ID.key    a key that was current: as it is where root.key is there,
+//	                  and sealed with the current one where that is outside, so
+//	                  that DIR alone opens nothing
 package secret
 
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 const (
 	rootKeyFile = "root.key"
-	keySize     = 32
+	oldKeysDir  = "old"
+	oldSuffix   = ".key"
+	// ownerOnly are the permissions that files in the key directory must not have.
+	ownerOnly = 0o077
 
 	// sealedV1 is AES-256-GCM with a random 96-bit nonce in front of the text.
 	sealedV1 byte = 1
+	// sealedV2 is the same, with the id of the key in front of the nonce.
+	sealedV2 byte = 2
+	// hashedV2 is an HMAC with the id of the key in front. An older hash is the
+	// bare HMAC, which is shorter.
+	hashedV2 byte = 2
+	// prefixSize is what both have in front.
+	prefixSize = 1 + idSize
+
 	// hashPurpose names the subkey of API-key hashes.
 	hashPurpose = "api-key-hash"
+	// oldKeyPurpose names the subkey that old root keys are sealed with.
+	oldKeyPurpose = "old-root-key"
 )
 
-// Keyring seals, opens and hashes with keys derived from one root key. It may be
-// used by many goroutines at once.
+// Keyring seals and hashes with the current root key, and opens and compares with
+// old ones too. It may be used by many goroutines at once.
 type Keyring struct {
-	root []byte
+	keys []Key // the current one first, then old ones, no key twice
 }
 
-// Open reads the root key in dir, and makes both on first use. Several processes
-// may do so at once: all get the same key. It refuses a key file that others can
-// read, or that is not a key.
+// Open reads the keys in dir, and makes directory and current key on first use.
+// Several processes may do so at once: all get the same key. It refuses a key
+// file that others can read, or that is not a key.
 func Open(dir string) (*Keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("key directory: %w", err)
 	}
 	path := filepath.Join(dir, rootKeyFile)
-	root, err := readKey(path)
+	root, err := readKey(path, ownerOnly)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := createKey(path); err != nil {
+		old, oldErr := oldKeyFiles(dir)
+		if oldErr != nil {
+			return nil, oldErr
+		}
+		if len(old) > 0 {
+			return nil, fmt.Errorf("there are old keys in %s, but no current one in %s: put it back from a backup, or name the file that it is in",
+				filepath.Join(dir, oldKeysDir), path)
+		}
+		if err := CreateKeyFile(path); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
-		root, err = readKey(path)
+		root, err = readKey(path, ownerOnly)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Keyring{root: root}, nil
+	return withOld(dir, root)
 }
 
-func readKey(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names the directory
-	if err != nil {
-		return nil, fmt.Errorf("root key: %w", err)
+// OpenWith takes the current key from outside, and old ones from dir. It makes
+// the directory on first use, and no key.
+func OpenWith(dir string, current Key) (*Keyring, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("key directory: %w", err)
 	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("root key: %w", err)
-	}
-	if mode := info.Mode(); !mode.IsRegular() {
-		return nil, fmt.Errorf("root key %s is not a regular file", path)
-	} else if mode.Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("root key %s has mode %04o, so that other users can get at it: chmod 600 it, "+
-			"and replace it if they may have read it", path, mode.Perm())
-	}
-	key, err := io.ReadAll(io.LimitReader(f, keySize+1))
-	if err != nil {
-		return nil, fmt.Errorf("root key: %w", err)
-	}
-	switch {
-	case len(key) > keySize:
-		return nil, fmt.Errorf("root key %s has more than %d bytes: restore it from a backup", path, keySize)
-	case len(key) < keySize:
-		return nil, fmt.Errorf("root key %s has %d bytes, not %d: restore it from a backup", path, len(key), keySize)
-	}
-	return key, nil
+	return withOld(dir, current)
 }
 
-// createKey writes a new key so that a crash leaves either all of it or nothing.
-// A link, unlike a rename, never replaces the key of a process that was faster:
-// all that was sealed with that one would be lost.
-func createKey(path string) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".root.key-*") // mode 0600
+// withOld adds the old keys of dir to the current one. Those that are sealed may
+// be so with any key of the ring: a rotation that was cut short leaves some that
+// are sealed with the key before. One that no key opens is an error: what it has
+// sealed would be lost unseen.
+func withOld(dir string, current Key) (*Keyring, error) {
+	k := &Keyring{keys: []Key{current}}
+	waiting, err := oldKeyFiles(dir)
 	if err != nil {
-		return fmt.Errorf("new root key: %w", err)
+		return nil, err
 	}
-	defer func() { _ = os.Remove(tmp.Name()) }()
-	key := make([]byte, keySize)
-	_, _ = rand.Read(key) // never fails: it ends the program instead (crypto/rand)
-	_, err = tmp.Write(key)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err != nil {
-		return fmt.Errorf("new root key: %w", err)
+	for progress := true; progress && len(waiting) > 0; {
+		progress = false
+		var closed []string
+		for _, path := range waiting {
+			old, err := k.readOld(path)
+			if err != nil {
+				return nil, err
+			}
+			if old == nil {
+				closed = append(closed, path)
+				continue
+			}
+			progress = true
+			if !k.has(*old) {
+				k.keys = append(k.keys, *old)
+			}
+		}
+		waiting = closed
 	}
-	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("new root key: %w", err)
+	if len(waiting) > 0 {
+		return nil, fmt.Errorf("old key %s is sealed with another key than the current one (%s): "+
+			"is that the right one? If this old key is not needed any more, move it away", waiting[0], current.ID())
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return fmt.Errorf("new root key: %w", err)
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
-		return fmt.Errorf("new root key: %w", err)
-	}
-	return nil
+	slices.SortFunc(k.keys[1:], func(a, b Key) int { return b.Since.Compare(a.Since) }) // newest first
+	return k, nil
 }
 
-// subkey derives the key of one purpose.
-func (k *Keyring) subkey(purpose string) []byte {
-	key, err := hkdf.Key(sha256.New, k.root, nil, "duffy-broker/"+purpose, keySize)
-	if err != nil {
-		panic(err) // only for more output than HKDF can give
+func oldKeyFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, oldKeysDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("old keys: %w", err)
 	}
-	return key
+	var paths []string
+	for _, entry := range entries {
+		if name := entry.Name(); filepath.Ext(name) == oldSuffix && name[0] != '.' {
+			paths = append(paths, filepath.Join(dir, oldKeysDir, name))
+		}
+	}
+	return paths, nil
 }
 
-func (k *Keyring) aead(purpose string) cipher.AEAD {
+// readOld reads an old key, nil if it is sealed with a key that the ring lacks.
+func (k *Keyring) readOld(path string) (*Key, error) {
+	content, since, err := readPrivate(path, ownerOnly)
+	if err != nil {
+		return nil, err
+	}
+	if len(content) != keySize {
+		if len(content) < prefixSize || content[0] != sealedV2 {
+			return nil, fmt.Errorf("old key %s has %d bytes, and is no key: restore it from a backup", path, len(content))
+		}
+		if _, ok := k.find(content); !ok {
+			return nil, nil
+		}
+		if content, err = k.Open(oldKeyPurpose, filepath.Base(path), content); err != nil {
+			return nil, fmt.Errorf("old key %s: %w", path, err)
+		}
+	}
+	old := newKey(content)
+	if want := filepath.Base(path); want != old.ID()+oldSuffix {
+		return nil, fmt.Errorf("old key %s is the key %s: restore it from a backup", path, old.ID())
+	}
+	old.Since, old.Path = since, path
+	return &old, nil
+}
+
+// Keys gives the keys, the current one first, then old ones from the newest to
+// the oldest.
+func (k *Keyring) Keys() []Key { return slices.Clone(k.keys) }
+
+// Current gives the key that is used for what is sealed and hashed now.
+func (k *Keyring) Current() Key { return k.keys[0] }
+
+// KeyOf gives the id of the key that a sealed value, or the hash of an API key,
+// was made with; "" where it does not say, as in the older formats.
+func (k *Keyring) KeyOf(value []byte) string {
+	if id, ok := keyID(value); ok {
+		return hex.EncodeToString(id[:])
+	}
+	return ""
+}
+
+// keyID reads the key's id in front of a sealed value or a hash.
+func keyID(value []byte) (id [idSize]byte, ok bool) {
+	// A bare hash may begin with any byte, but is not as long.
+	if len(value) <= sha256.Size || value[0] != sealedV2 {
+		return id, false
+	}
+	copy(id[:], value[1:])
+	return id, true
+}
+
+func (k *Keyring) find(value []byte) (Key, bool) {
+	id, ok := keyID(value)
+	i := slices.IndexFunc(k.keys, func(key Key) bool { return key.id == id })
+	if !ok || i < 0 {
+		return Key{}, false
+	}
+	return k.keys[i], true
+}
+
+// SealedByCurrent tells whether a sealed value was made with the current key, and
+// says so. If not, it is to be sealed anew.
+func (k *Keyring) SealedByCurrent(sealed []byte) bool { return k.KeyOf(sealed) == k.Current().ID() }
+
+func (k Key) aead(purpose string) cipher.AEAD {
 	block, err := aes.NewCipher(k.subkey(purpose))
 	if err != nil {
 		panic(err) // only for a wrong key size
@@ -137,39 +226,76 @@ func (k *Keyring) aead(purpose string) cipher.AEAD {
 	return aead
 }
 
-// Seal encrypts plain for a purpose. aad is bound to it, unencrypted: it names
-// the object that plain belongs to, so that sealed values can't be exchanged.
-// Sealing the same twice gives different results.
+// Seal encrypts plain for a purpose, with the current key. aad is bound to it,
+// unencrypted: it names the object that plain belongs to, so that sealed values
+// can't be exchanged. Sealing the same twice gives different results.
 func (k *Keyring) Seal(purpose, aad string, plain []byte) []byte {
-	return k.aead(purpose).Seal([]byte{sealedV1}, nil, plain, []byte(aad)) //nolint:gosec // this AEAD makes its own random nonce
+	return k.Current().seal(purpose, aad, plain)
 }
 
-// Open gives back what [Keyring.Seal] was given, if purpose, aad and root key are
-// the same and nothing was changed.
+func (k Key) seal(purpose, aad string, plain []byte) []byte {
+	prefix := append([]byte{sealedV2}, k.id[:]...)
+	return k.aead(purpose).Seal(prefix, nil, plain, []byte(aad)) //nolint:gosec // this AEAD makes its own random nonce
+}
+
+// Open gives back what [Keyring.Seal] was given, if purpose and aad are the same,
+// nothing was changed, and the root key is still in the ring.
 func (k *Keyring) Open(purpose, aad string, sealed []byte) ([]byte, error) {
 	if len(sealed) == 0 {
 		return nil, fmt.Errorf("sealed %s of %q is empty", purpose, aad)
 	}
-	if sealed[0] != sealedV1 {
-		return nil, fmt.Errorf("sealed %s of %q has format %d, which this version does not know", purpose, aad, sealed[0])
-	}
-	plain, err := k.aead(purpose).Open(nil, nil, sealed[1:], []byte(aad))
-	if err != nil {
+	switch sealed[0] {
+	case sealedV1:
+		for _, key := range k.keys {
+			if plain, err := key.aead(purpose).Open(nil, nil, sealed[1:], []byte(aad)); err == nil {
+				return plain, nil
+			}
+		}
 		return nil, fmt.Errorf("sealed %s of %q was damaged, or sealed with another root key", purpose, aad)
+	case sealedV2:
+		key, ok := k.find(sealed)
+		if !ok && len(sealed) > sha256.Size {
+			return nil, fmt.Errorf("sealed %s of %q needs the root key %s, which is not here: put it back from a backup, as old/%s%s in the key directory",
+				purpose, aad, k.KeyOf(sealed), k.KeyOf(sealed), oldSuffix)
+		}
+		if ok {
+			if plain, err := key.aead(purpose).Open(nil, nil, sealed[prefixSize:], []byte(aad)); err == nil {
+				return plain, nil
+			}
+		}
+		return nil, fmt.Errorf("sealed %s of %q was damaged", purpose, aad)
 	}
-	return plain, nil
+	return nil, fmt.Errorf("sealed %s of %q has format %d, which this version does not know", purpose, aad, sealed[0])
 }
 
-// HashAPIKey gives the keyed hash under which an API key is stored. API keys are
-// random, so that no slow hash is needed.
-func (k *Keyring) HashAPIKey(key string) []byte {
+// HashAPIKey gives the keyed hash under which an API key is stored, made with the
+// current key. API keys are random, so that no slow hash is needed.
+func (k *Keyring) HashAPIKey(apiKey string) []byte {
+	key := k.Current()
+	return append(append([]byte{hashedV2}, key.id[:]...), key.hash(apiKey)...)
+}
+
+func (k Key) hash(apiKey string) []byte {
 	mac := hmac.New(sha256.New, k.subkey(hashPurpose))
-	mac.Write([]byte(key))
+	mac.Write([]byte(apiKey))
 	return mac.Sum(nil)
 }
 
-// EqualAPIKey tells whether hash is the keyed hash of key, in a time that does
-// not depend on where they differ.
-func (k *Keyring) EqualAPIKey(key string, hash []byte) bool {
-	return hmac.Equal(k.HashAPIKey(key), hash)
+// EqualAPIKey tells whether hash is a keyed hash of apiKey, made with any key of
+// the ring, in a time that depends on neither.
+func (k *Keyring) EqualAPIKey(apiKey string, hash []byte) bool {
+	id, named := keyID(hash)
+	if named {
+		hash = hash[prefixSize:]
+	}
+	equal := false
+	for _, key := range k.keys {
+		// In this order: the comparison is made for every key.
+		equal = hmac.Equal(key.hash(apiKey), hash) && (!named || key.id == id) || equal
+	}
+	return equal
 }
+
+// CurrentAPIKeyHash tells whether a hash was made with the current key. If not,
+// it is to be replaced as soon as the API key is seen.
+func (k *Keyring) CurrentAPIKeyHash(hash []byte) bool { return k.KeyOf(hash) == k.Current().ID() }

@@ -123,9 +123,9 @@ func TestSealIsBoundToPurposeObjectAndKey(t *testing.T) {
 		sealed       []byte
 		want         string
 	}{
-		"other purpose":  {k, "token", "n1", sealed, "damaged, or sealed with another root key"},
-		"other object":   {k, "state", "n2", sealed, "damaged, or sealed with another root key"},
-		"other root key": {open(t, t.TempDir()), "state", "n1", sealed, "another root key"},
+		"other purpose":  {k, "token", "n1", sealed, "was damaged"},
+		"other object":   {k, "state", "n2", sealed, "was damaged"},
+		"other root key": {open(t, t.TempDir()), "state", "n1", sealed, "needs the root key " + k.Current().ID() + ", which is not here"},
 		"changed":        {k, "state", "n1", damaged, "damaged"},
 		"cut":            {k, "state", "n1", sealed[:5], "damaged"},
 		"empty":          {k, "state", "n1", nil, "is empty"},
