@@ -61,7 +61,8 @@ func readExchanges(t *testing.T) []exchange {
 
 type plainKeys struct{}
 
-func (plainKeys) HashAPIKey(key string) []byte { h := sha256.Sum256([]byte(key)); return h[:] }
+func (plainKeys) HashAPIKey(key string) []byte  { h := sha256.Sum256([]byte(key)); return h[:] }
+func (plainKeys) CurrentAPIKeyHash([]byte) bool { return true }
 func (k plainKeys) EqualAPIKey(key string, hash []byte) bool {
 	return bytes.Equal(hash, k.HashAPIKey(key))
 }

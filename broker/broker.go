@@ -15,6 +15,9 @@ type KeyHasher interface {
 	HashAPIKey(key string) []byte
 	// EqualAPIKey compares in constant time.
 	EqualAPIKey(key string, hash []byte) bool
+	// CurrentAPIKeyHash tells whether a hash is made as HashAPIKey makes them now.
+	// One that is not is replaced when its API key is seen.
+	CurrentAPIKeyHash(hash []byte) bool
 }
 
 // Config is what a [Broker] is made of. All fields but Logs and ContextualizeTimeout
@@ -95,9 +98,13 @@ func (b *Broker) Identity(ctx context.Context) (Identity, error) {
 		if id, err = tx.Identity(); CodeOf(err) != CodeNotFound {
 			if err == nil && !b.cfg.Keys.EqualAPIKey(id.ID, id.KeyCheck) {
 				return Errorf(CodeConflict, "the keys are not those that this database was made with: its secrets can't be read, and no API key would fit").
-					WithHint("put back the keys directory from the backup that belongs to the database")
+					WithHint("put back the keys directory from the backup that belongs to the database, or name the right key with --key-file")
 			}
-			return err
+			if err != nil || b.cfg.Keys.CurrentAPIKeyHash(id.KeyCheck) {
+				return err
+			}
+			id.KeyCheck = b.cfg.Keys.HashAPIKey(id.ID)
+			return tx.SetIdentity(id)
 		}
 		id = fresh
 		return tx.SetIdentity(id)

@@ -27,7 +27,8 @@ var t0 = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 // plainKeys hashes without a key: enough where no secret is at stake.
 type plainKeys struct{}
 
-func (plainKeys) HashAPIKey(key string) []byte { h := sha256.Sum256([]byte(key)); return h[:] }
+func (plainKeys) HashAPIKey(key string) []byte  { h := sha256.Sum256([]byte(key)); return h[:] }
+func (plainKeys) CurrentAPIKeyHash([]byte) bool { return true }
 func (k plainKeys) EqualAPIKey(key string, hash []byte) bool {
 	return bytes.Equal(hash, k.HashAPIKey(key))
 }
@@ -656,7 +657,8 @@ func TestIdentityKnowsItsKeys(t *testing.T) {
 // otherKeys hashes as a broker with another root key does.
 type otherKeys struct{}
 
-func (otherKeys) HashAPIKey(key string) []byte { return plainKeys{}.HashAPIKey("other " + key) }
+func (otherKeys) CurrentAPIKeyHash([]byte) bool { return true }
+func (otherKeys) HashAPIKey(key string) []byte  { return plainKeys{}.HashAPIKey("other " + key) }
 func (k otherKeys) EqualAPIKey(key string, hash []byte) bool {
 	return bytes.Equal(hash, k.HashAPIKey(key))
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -75,5 +76,26 @@ func (b *Broker) Authenticate(ctx context.Context, name, key string) (Tenant, er
 	if !t.Active() {
 		return Tenant{}, Errorf(CodeForbidden, "tenant '%s' is retired", name)
 	}
+	if !b.cfg.Keys.CurrentAPIKeyHash(t.KeyHash) {
+		b.rehash(ctx, t, key)
+	}
 	return t, nil
+}
+
+// rehash replaces the hash of an API key that was made with an old key of the
+// broker. It is no part of logging in: where it can't be done now, the next login
+// tries again.
+func (b *Broker) rehash(ctx context.Context, t Tenant, key string) {
+	fresh := b.cfg.Keys.HashAPIKey(key)
+	err := b.cfg.Store.Update(ctx, func(tx Tx) error {
+		now, err := tx.Tenant(t.ID)
+		if err != nil || !bytes.Equal(now.KeyHash, t.KeyHash) {
+			return err // somebody else was faster, or the API key was changed
+		}
+		now.KeyHash = fresh
+		return tx.UpdateTenant(now)
+	})
+	if err != nil && ctx.Err() == nil {
+		b.cfg.Log.WarnContext(ctx, "hash of an API key can't be replaced by one of the current key", "tenant", t.Name, "error", err)
+	}
 }

@@ -67,7 +67,8 @@ type ReadTx interface {
 type Tx interface {
 	ReadTx
 
-	// SetIdentity stores the broker's identity; CodeConflict if one is stored.
+	// SetIdentity stores the broker's identity; CodeConflict if one with another ID
+	// is stored.
 	SetIdentity(Identity) error
 
 	// CreateNode stores n and sets its ID, which no node had before in this

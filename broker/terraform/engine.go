@@ -29,6 +29,12 @@ const defaultGrace = 10 * time.Minute
 type Sealer interface {
 	Seal(purpose, aad string, plain []byte) []byte
 	Open(purpose, aad string, sealed []byte) ([]byte, error)
+	// SealedByCurrent tells whether a value is sealed as Seal does it now: with the
+	// current key.
+	SealedByCurrent(sealed []byte) bool
+	// KeyOf gives the id of the key that a value is sealed with, "" where it does
+	// not say.
+	KeyOf(sealed []byte) string
 }
 
 // Config says what an [Engine] works with. Grace and Sweep may be zero.
@@ -151,6 +157,9 @@ func (e *Engine) Destroy(ctx context.Context, n broker.Node, sealed []byte) (bro
 	stored, err := e.unseal(n, sealed)
 	if err != nil {
 		return unchanged, fmt.Errorf("terraform destroy of node %s: %w", n.UID, err)
+	}
+	if sealed != nil && !e.Keyring.SealedByCurrent(sealed) { // read before it was sealed anew
+		unchanged.State = e.Keyring.Seal(statePurpose, n.UID, stored.raw)
 	}
 	apply, err := e.run(n, opApply)
 	if err != nil {

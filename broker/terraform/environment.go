@@ -39,7 +39,8 @@ func managed(name string) bool {
 	case "TF_WORKSPACE", "TF_DATA_DIR", "TF_INPUT", "TF_IN_AUTOMATION", "TF_REATTACH_PROVIDERS",
 		"TF_APPEND_USER_AGENT", "TF_DISABLE_PLUGIN_TLS", "PLUGIN_UNIX_SOCKET_DIR", "TF_SKIP_PROVIDER_VERIFY",
 		"TF_ENCRYPTION", // OpenTofu would encrypt the state that we must read
-		"CHECKPOINT_DISABLE", "GOGC", "DUFFY_BROKER":
+		"CHECKPOINT_DISABLE", "GOGC", "DUFFY_BROKER",
+		"DUFFY_BROKER_KEY", "DUFFY_BROKER_KEY_FILE": // the broker's root key is no module's business
 		return true
 	}
 	return false

@@ -260,7 +260,7 @@ func TestDestroyRefusesAStateOfAnotherKey(t *testing.T) {
 	other, _ := fakeEngine(t, "", "")
 	sealed := other.Keyring.Seal(statePurpose, n.UID, []byte(stateMade))
 	result, err := e.Destroy(t.Context(), n, sealed)
-	wantError(t, err, n.UID, "another root key")
+	wantError(t, err, n.UID, "needs the root key ")
 	if !bytes.Equal(result.State, sealed) {
 		t.Error("the state is not kept as it was")
 	}

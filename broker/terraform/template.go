@@ -286,12 +286,12 @@ func (e *Engine) sealVariables(generation string, variables []byte) (json.RawMes
 }
 
 func (e *Engine) unsealVariables(s broker.Source) ([]byte, error) {
-	if len(s.Variables) == 0 {
-		return []byte("{}"), nil
-	}
-	var sealed []byte
-	if err := json.Unmarshal(s.Variables, &sealed); err != nil {
+	sealed, err := sealedVariables(s)
+	if err != nil {
 		return nil, err
+	}
+	if sealed == nil {
+		return []byte("{}"), nil
 	}
 	return e.Keyring.Open(variablesPurpose, s.Generation, sealed)
 }

@@ -15,11 +15,11 @@ func (t *tx) Identity() (broker.Identity, error) {
 
 // SetIdentity implements [broker.Tx].
 func (t *tx) SetIdentity(id broker.Identity) error {
-	known, err := t.get(bucketMeta, []byte(keyIdentity))
+	known, ok, err := read[broker.Identity](t, bucketMeta, []byte(keyIdentity))
 	if err != nil {
 		return err
 	}
-	if known != nil {
+	if ok && known.ID != id.ID {
 		return broker.Errorf(broker.CodeConflict, "the store has an identity already")
 	}
 	return t.write(bucketMeta, []byte(keyIdentity), id)

@@ -12,7 +12,7 @@ func (t *tx) Identity() (broker.Identity, error) {
 
 // SetIdentity implements [broker.Tx].
 func (t *tx) SetIdentity(id broker.Identity) error {
-	if t.identity != nil {
+	if t.identity != nil && t.identity.ID != id.ID {
 		return broker.Errorf(broker.CodeConflict, "the store has an identity already")
 	}
 	set(t, &t.identity, &id)

@@ -18,4 +18,8 @@ func (s *suite) testIdentity(t *testing.T) {
 		return tx.SetIdentity(broker.Identity{ID: "another", CreatedAt: start()})
 	})
 	same(t, "identity after a second one", read(t, store, broker.ReadTx.Identity), want)
+
+	want.KeyCheck = []byte("of another key")
+	update(t, store, func(tx broker.Tx) error { return tx.SetIdentity(want) })
+	same(t, "identity after a change", read(t, store, broker.ReadTx.Identity), want)
 }
