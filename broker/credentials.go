@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 )
 
 // NewUUID gives a random UUID (version 4): the form of Duffy's API keys.
@@ -76,26 +77,36 @@ func (b *Broker) Authenticate(ctx context.Context, name, key string) (Tenant, er
 	if !t.Active() {
 		return Tenant{}, Errorf(CodeForbidden, "tenant '%s' is retired", name)
 	}
-	if !b.cfg.Keys.CurrentAPIKeyHash(t.KeyHash) {
-		b.rehash(ctx, t, key)
-	}
+	b.rehash(ctx, t, key, t.KeyHash)
 	return t, nil
 }
 
-// rehash replaces the hash of an API key that was made with an old key of the
-// broker. It is no part of logging in: where it can't be done now, the next login
-// tries again.
-func (b *Broker) rehash(ctx context.Context, t Tenant, key string) {
+// rehash replaces the hash of an API key, or of a legacy key, that was made with
+// an old key of the broker. It is no part of logging in: where it can't be done
+// now, the next login tries again.
+func (b *Broker) rehash(ctx context.Context, t Tenant, key string, old []byte) {
+	if b.cfg.Keys.CurrentAPIKeyHash(old) {
+		return
+	}
 	fresh := b.cfg.Keys.HashAPIKey(key)
 	err := b.cfg.Store.Update(ctx, func(tx Tx) error {
 		now, err := tx.Tenant(t.ID)
-		if err != nil || !bytes.Equal(now.KeyHash, t.KeyHash) {
-			return err // somebody else was faster, or the API key was changed
+		if err != nil {
+			return err
 		}
-		now.KeyHash = fresh
+		if bytes.Equal(now.KeyHash, old) {
+			now.KeyHash = fresh
+			return tx.UpdateTenant(now)
+		}
+		i := slices.IndexFunc(now.LegacyKeys, func(k LegacyKey) bool { return bytes.Equal(k.Hash, old) })
+		if i < 0 {
+			return nil // another login was faster, or the key was changed
+		}
+		now.LegacyKeys = slices.Clone(now.LegacyKeys)
+		now.LegacyKeys[i].Hash = fresh
 		return tx.UpdateTenant(now)
 	})
 	if err != nil && ctx.Err() == nil {
-		b.cfg.Log.WarnContext(ctx, "hash of an API key can't be replaced by one of the current key", "tenant", t.Name, "error", err)
+		b.cfg.Log.WarnContext(ctx, "hash of an API key can't be replaced by one of the current root key", "tenant", t.Name, "error", err)
 	}
 }

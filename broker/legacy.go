@@ -56,11 +56,12 @@ func (b *Broker) AuthenticateLegacy(ctx context.Context, key string, call Legacy
 	}
 	var owner *Tenant
 	var id int64
+	var hash []byte
 	// All are compared, so that the time tells nothing. There are few.
 	for i := range tenants {
 		for _, k := range tenants[i].LegacyKeys {
 			if b.cfg.Keys.EqualAPIKey(key, k.Hash) {
-				owner, id = &tenants[i], k.ID
+				owner, id, hash = &tenants[i], k.ID, k.Hash
 			}
 		}
 	}
@@ -68,6 +69,7 @@ func (b *Broker) AuthenticateLegacy(ctx context.Context, key string, call Legacy
 		return Tenant{}, Errorf(CodeUnauthorized, "the legacy API does not know this key").
 			WithHint("an admin adds it with duffy-broker legacy key add")
 	}
+	b.rehash(ctx, *owner, key, hash)
 	b.countLegacy(ctx, legacyKeyRef{owner.ID, id}, call)
 	return *owner, nil
 }

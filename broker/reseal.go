@@ -99,8 +99,8 @@ func allNodes(ctx context.Context, store Store) (nodes []Node, err error) {
 
 // KeyUse counts what a root key is needed for.
 type KeyUse struct {
-	Nodes   int `json:"nodes"`   // whose state or variables are sealed with it
-	Tenants int `json:"tenants"` // not retired, whose API key is hashed with it
+	Nodes   int `json:"nodes"`    // whose state or variables are sealed with it
+	APIKeys int `json:"api_keys"` // of tenants that are not retired, legacy keys too, that are hashed with it
 }
 
 // KeyUses counts what each root key is needed for, by its id; "" stands for what
@@ -144,10 +144,16 @@ func KeyUses(ctx context.Context, store Store, r Resealer, keyOf func(hash []byt
 		if !t.Active() {
 			continue // may not log in, whatever its hash
 		}
-		id := keyOf(t.KeyHash)
-		use := uses[id]
-		use.Tenants++
-		uses[id] = use
+		hashes := [][]byte{t.KeyHash}
+		for _, k := range t.LegacyKeys {
+			hashes = append(hashes, k.Hash)
+		}
+		for _, hash := range hashes {
+			id := keyOf(hash)
+			use := uses[id]
+			use.APIKeys++
+			uses[id] = use
+		}
 	}
 	return uses, err
 }

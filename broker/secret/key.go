@@ -28,6 +28,7 @@ const (
 type Key struct {
 	root []byte
 	id   [idSize]byte
+	hmac []byte // the subkey of API-key hashes: it is wanted at every request
 
 	// Since is when the key came into the place where it is: the modification time
 	// of its file. For the current key that is when it was made; for an old one,
@@ -40,6 +41,7 @@ type Key struct {
 func newKey(root []byte) Key {
 	k := Key{root: root}
 	copy(k.id[:], k.subkey(idPurpose))
+	k.hmac = k.subkey(hashPurpose)
 	return k
 }
 

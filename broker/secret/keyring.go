@@ -276,7 +276,7 @@ func (k *Keyring) HashAPIKey(apiKey string) []byte {
 }
 
 func (k Key) hash(apiKey string) []byte {
-	mac := hmac.New(sha256.New, k.subkey(hashPurpose))
+	mac := hmac.New(sha256.New, k.hmac)
 	mac.Write([]byte(apiKey))
 	return mac.Sum(nil)
 }
