@@ -379,6 +379,7 @@ func TestInvalidUIDs(t *testing.T) {
 
 func TestEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
+		"DUFFY_BROKER_KEY": "root key", "DUFFY_BROKER_KEY_FILE": "/root.key",
 		"TF_CLI_ARGS_apply": "-destroy", "TF_WORKSPACE": "x", "TF_DATA_DIR": "/x", "TF_VAR_note": "x", "TF_LOG": "trace",
 		"GOGC": "10", "AWS_PROFILE": "kept",
 	} {
@@ -392,7 +393,7 @@ func TestEnvironment(t *testing.T) {
 			t.Errorf("%s is not in the environment:\n%s", want, env)
 		}
 	}
-	for _, unwanted := range []string{"TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR", "TF_VAR_", "TF_LOG", "GOGC=10"} {
+	for _, unwanted := range []string{"TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR", "TF_VAR_", "TF_LOG", "GOGC=10", "DUFFY_BROKER_KEY"} {
 		if strings.Contains(env, "\n"+unwanted) {
 			t.Errorf("%s is in the environment", unwanted)
 		}

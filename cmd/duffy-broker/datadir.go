@@ -82,7 +82,7 @@ func (d *dataDir) checkKeys() error {
 	}
 	if _, err := os.Stat(d.join("keys", "root.key")); errors.Is(err, os.ErrNotExist) {
 		return broker.Errorf(broker.CodeConflict, "%s is there, but %s is not: without its key the database is of no use", d.join("broker.db"), d.join("keys", "root.key")).
-			WithHint("put back the keys directory from the backup that belongs to the database")
+			WithHint("put back the keys directory from the backup that belongs to the database, or name the key's file with --key-file")
 	}
 	return nil
 }

@@ -86,6 +86,7 @@ func newRootCommand(s streams) *cobra.Command {
 		newLegacyCommand(s),
 		newNodeCommand(s),
 		newValidateCommand(s),
+		newKeyCommand(s),
 		newVersionCommand(s),
 		newLocalNodeCommand(s),
 		newProviderHostCommand(s),

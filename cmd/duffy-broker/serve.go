@@ -36,6 +36,7 @@ const drainTimeout = 30 * time.Second
 type serveOptions struct {
 	pools     string
 	data      string
+	keyFile   string
 	listen    string
 	tlsCert   string
 	tlsKey    string
@@ -73,6 +74,7 @@ func newServeCommand(s streams) *cobra.Command {
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` to serve the API on: HOST:PORT (port 0 takes a free one) or unix:PATH")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM `file` with the certificate to serve TLS with; read again when it is renewed")
 	f.StringVar(&o.tlsKey, "tls-key", "", "PEM `file` with the key of that certificate")
+	f.StringVar(&o.keyFile, "key-file", "", "`file` with the root key (also "+keyFileVariable+", or base64 in "+keyVariable+"; default: one in the data directory)")
 	f.StringVar(&o.legacy, "legacy-listen", "", "`address` to serve the legacy API alone on, once more; pools.hcl needs a legacy block")
 	f.StringVar(&o.terraform, "terraform", "", "Terraform `binary`: a path or a name such as tofu (default: terraform on PATH, else one is installed)")
 	f.BoolVar(&o.anonymous, "anonymous-read", false, "let callers without credentials list all sessions, nodes and pools, as Duffy does")
@@ -123,10 +125,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 		defer func() { _ = legacyListener.Close() }() // closed already after an ordinary end
 	}
 
-	if err := dir.checkKeys(); err != nil {
-		return err
-	}
-	keys, err := secret.Open(dir.join("keys"))
+	keys, err := dir.openKeys(ctx, log, o.keyFile)
 	if err != nil {
 		return err
 	}
@@ -155,6 +154,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	d.reseal = &resealer{store: store, nodes: d.engine, keys: keys, dir: dir, log: log}
 	pools, err := preparePools(ctx, d.engine, file.Pools)
 	if err != nil {
 		return err
@@ -204,6 +204,7 @@ type daemon struct {
 	poolsFile string
 	terraform config.Terraform // as it was at the start
 	hangups   <-chan os.Signal
+	reseal    *resealer
 	prune     func(context.Context) error // removes the module copies that nothing is made from
 
 	mu     sync.Mutex
@@ -229,6 +230,7 @@ func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
 	defer stopLoop()
 	parts.Go(func() { d.loop.Run(loopCtx) })
 	parts.Go(func() { d.reloadOnHangup(loopCtx) })
+	parts.Go(func() { d.reseal.run(loopCtx) })
 	d.log.InfoContext(ctx, "serving", "address", d.listener.Addr().String(), "data", d.dir.path)
 	d.announce(ctx)
 
