@@ -10,8 +10,6 @@ import (
 	"github.com/hashicorp/hcl/v2/hclwrite"
 )
 
-const lockFile = ".terraform.lock.hcl"
-
 // ownPackages makes the provider packages of an initialised module, which init
 // has just compared with the lock file, part of it. What init linked to, in a
 // mirror, is copied: a node must go with what it came with, whatever becomes of
@@ -40,7 +38,7 @@ func ownPackages(dir string) error {
 	if err != nil {
 		return fmt.Errorf("provider packages: %w", err)
 	}
-	return removeHashes(filepath.Join(dir, lockFile))
+	return removeHashes(filepath.Join(dir, lockFileName))
 }
 
 // copyPackage copies a provider package, a directory.

@@ -36,7 +36,7 @@ func TestMirrorThatChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	template := filepath.Join(e.templatesDir(), p.Source.Template)
-	lock := read(t, filepath.Join(template, lockFile))
+	lock := read(t, filepath.Join(template, lockFileName))
 	if !strings.Contains(lock, fakecloud.ProviderVersion) || strings.Contains(lock, "h1:") {
 		t.Errorf("the kept lock file should have the version and no hashes:\n%s", lock)
 	}

@@ -103,6 +103,7 @@ func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, err
 	if len(problems) > 0 {
 		return fail(problems...)
 	}
+	e.warn(ctx, p, hash)
 	source := broker.Source{Template: hash, Generation: generation(hash, canonical)}
 	if len(variables) > 0 {
 		source.Variables, err = e.sealVariables(source.Generation, canonical)
@@ -160,8 +161,13 @@ func (e *Engine) addTemplate(ctx context.Context, root string) (string, []*broke
 	if exists(target) {
 		return hash, nil // the tree changed to one that is kept already
 	}
-	if problems := e.initialise(ctx, dir); len(problems) > 0 {
+	locked := readLockFile(dir)
+	warnings, problems := e.initialise(ctx, root, dir)
+	if len(problems) > 0 {
 		return "", problems
+	}
+	if err := noteWarnings(dir, append(lockWarnings(locked, readLockFile(dir)), warnings...)); err != nil {
+		return internal(err)
 	}
 	if err := ownPackages(dir); err != nil {
 		return internal(err)
@@ -176,10 +182,10 @@ func (e *Engine) addTemplate(ctx context.Context, root string) (string, []*broke
 	return hash, nil
 }
 
-// initialise runs init and validate in dir.
-func (e *Engine) initialise(ctx context.Context, dir string) []*broker.Error {
-	internal := func(err error) []*broker.Error {
-		return []*broker.Error{broker.Wrap(broker.CodeInternal, err, "terraform can't be run")}
+// initialise runs init and validate in dir, a copy of root.
+func (e *Engine) initialise(ctx context.Context, root, dir string) ([]moduleWarning, []*broker.Error) {
+	internal := func(err error) ([]moduleWarning, []*broker.Error) {
+		return nil, []*broker.Error{broker.Wrap(broker.CodeInternal, err, "terraform can't be run")}
 	}
 	tf, err := tfexec.NewTerraform(dir, e.Binary.Path)
 	if err != nil {
@@ -195,7 +201,12 @@ func (e *Engine) initialise(ctx context.Context, dir string) []*broker.Error {
 		return internal(err)
 	}
 	if err := tf.Init(ctx); err != nil {
-		return []*broker.Error{broker.Errorf(broker.CodeUnavailable, "terraform init: %s", initText(err)).
+		problem := broker.Errorf(broker.CodeUnavailable, "terraform init: %s", initText(err))
+		if strings.Contains(strings.Join(strings.Fields(problem.Message), " "), checksumError) { // it is broken into lines
+			return nil, []*broker.Error{problem.WithHint("if its %s was made on another platform, complete it: %s (with -fs-mirror=DIR where providers come from a mirror)",
+				lockFileName, e.lockCommand(root))}
+		}
+		return nil, []*broker.Error{problem.
 			WithHint("run \"terraform init\" in the module's directory; if it needs the network, check that, or the mirror of the CLI configuration")}
 	}
 	validation, err := tf.Validate(ctx)
@@ -206,6 +217,7 @@ func (e *Engine) initialise(ctx context.Context, dir string) []*broker.Error {
 	slices.SortFunc(validation.Diagnostics, func(a, b tfjson.Diagnostic) int {
 		return cmp.Or(cmp.Compare(line(a), line(b)), cmp.Compare(diagnosticText(a), diagnosticText(b)))
 	})
+	var warnings []moduleWarning
 	var problems []*broker.Error
 	for _, d := range validation.Diagnostics {
 		text := diagnosticText(d)
@@ -214,9 +226,9 @@ func (e *Engine) initialise(ctx context.Context, dir string) []*broker.Error {
 				WithHint("\"terraform validate\" in the module's directory shows it too"))
 			continue
 		}
-		e.Log.WarnContext(ctx, "terraform module has a warning", "warning", text)
+		warnings = append(warnings, moduleWarning{Text: text})
 	}
-	return problems
+	return warnings, problems
 }
 
 // initText gives what Terraform says, without what the library and warnings put
