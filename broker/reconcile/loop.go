@@ -46,10 +46,10 @@ const (
 	// tidyEvery is how often old records are looked at. There are many more of
 	// them than of live ones, and they are in no hurry.
 	tidyEvery = time.Hour
-	// keepEvents is how long events stay readable, keepRuns how long the logs of
+	// keepEvents is how long events stay readable, KeepRuns how long the logs of
 	// Terraform runs do.
 	keepEvents = 7 * 24 * time.Hour
-	keepRuns   = 7 * 24 * time.Hour
+	KeepRuns   = 7 * 24 * time.Hour
 )
 
 // Loop plans and carries out, until it is stopped. It is level-triggered: woken
@@ -205,7 +205,7 @@ func (l *Loop) prune(ctx context.Context, now time.Time) error {
 		if _, err := tx.PruneEvents(now.Add(-keepEvents)); err != nil {
 			return err
 		}
-		_, err := tx.PruneRuns(now.Add(-keepRuns))
+		_, err := tx.PruneRuns(now.Add(-KeepRuns))
 		return err
 	})
 	if err != nil {

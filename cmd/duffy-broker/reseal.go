@@ -14,16 +14,12 @@ import (
 	"time"
 
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/reconcile"
 	"github.com/duffy-broker/duffy-broker/broker/secret"
 )
 
-const (
-	// resealEvery is how often the broker looks what still needs an old key.
-	resealEvery = time.Hour
-	// keepLogs is how long logs of runs are kept. They are not sealed anew: an old
-	// key is needed for as long after its replacement.
-	keepLogs = 7 * 24 * time.Hour
-)
+// resealEvery is how often the broker looks what still needs an old key.
+const resealEvery = time.Hour
 
 // resealer takes the store from old root keys to the current one, in the
 // background.
@@ -115,7 +111,8 @@ func (n keyNote) stillNeeds(key secret.Key, now time.Time) []string {
 	for _, word := range needs(n.Uses[""]) { // it may be this key
 		words = append(words, "perhaps "+word)
 	}
-	if until := key.Since.Add(keepLogs); now.Before(until) {
+	// Logs are not sealed anew, since they go by themselves.
+	if until := key.Since.Add(reconcile.KeepRuns); now.Before(until) {
 		words = append(words, "logs of runs until "+until.Format(time.DateOnly))
 	}
 	return words
