@@ -38,8 +38,8 @@ tofu: ## build bin/tofu, OpenTofu: five minutes of CPU the first time
 
 .PHONY: test-tofu
 test-tofu: tofu ## run the tests that need Terraform with OpenTofu instead
-	DUFFY_TEST_TERRAFORM='$(CURDIR)/bin/tofu' $(GO) test $(RACE) -count=1 -timeout 20m ./broker/terraform ./broker/localnode ./broker/brokertest/fakecloud
-	DUFFY_TEST_TERRAFORM='$(CURDIR)/bin/tofu' $(GO) test -count=1 -timeout 20m -run 'TestWholePath|TestReload|TestKey' ./cmd/duffy-broker
+	DUFFY_TEST_TERRAFORM='$(CURDIR)/bin/tofu' $(GO) test $(RACE) -count=1 -timeout 20m ./broker/terraform/... ./broker/localnode ./broker/brokertest/fakecloud
+	DUFFY_TEST_TERRAFORM='$(CURDIR)/bin/tofu' $(GO) test -count=1 -timeout 20m -run 'TestWholePath|TestReload|TestKey|TestTemplate' ./cmd/duffy-broker
 
 .PHONY: chaos
 chaos: ## kill a busy broker again and again: ROUNDS=20 SEED=

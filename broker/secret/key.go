@@ -149,7 +149,7 @@ func createKey(path string, k Key, step func()) error {
 	if err != nil {
 		return fmt.Errorf("new root key: %w", err)
 	}
-	defer func() { _ = os.Remove(tmp) }()
+	defer func() { _ = os.Remove(tmp) }() //nolint:gosec // the operator names the directory
 	if err := os.Link(tmp, path); err != nil {
 		return fmt.Errorf("new root key: %w", err)
 	}
@@ -185,7 +185,7 @@ func writeTemporary(path string, content []byte, step func()) (string, error) {
 	err = errors.Join(err, tmp.Sync(), tmp.Close())
 	step()
 	if err != nil {
-		return "", errors.Join(err, os.Remove(tmp.Name()))
+		return "", errors.Join(err, os.Remove(tmp.Name())) //nolint:gosec // the operator names the directory
 	}
 	return tmp.Name(), nil
 }

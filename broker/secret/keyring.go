@@ -65,7 +65,7 @@ type Keyring struct {
 // Several processes may do so at once: all get the same key. It refuses a key
 // file that others can read, or that is not a key.
 func Open(dir string) (*Keyring, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil { //nolint:gosec // the operator names it
 		return nil, fmt.Errorf("key directory: %w", err)
 	}
 	path := filepath.Join(dir, rootKeyFile)
@@ -93,7 +93,7 @@ func Open(dir string) (*Keyring, error) {
 // OpenWith takes the current key from outside, and old ones from dir. It makes
 // the directory on first use, and no key.
 func OpenWith(dir string, current Key) (*Keyring, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil { //nolint:gosec // the operator names it
 		return nil, fmt.Errorf("key directory: %w", err)
 	}
 	return withOld(dir, current)

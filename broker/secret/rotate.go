@@ -109,7 +109,7 @@ func oldKeyFile(dir string, k Key) string {
 // prepareOldKeys makes the directory of old keys, and removes what a crash left.
 func prepareOldKeys(dir string, step func()) error {
 	old := filepath.Join(dir, oldKeysDir)
-	if err := os.MkdirAll(old, 0o700); err != nil {
+	if err := os.MkdirAll(old, 0o700); err != nil { //nolint:gosec // the operator names it
 		return fmt.Errorf("old keys: %w", err)
 	}
 	step()
@@ -122,7 +122,7 @@ func prepareOldKeys(dir string, step func()) error {
 			if leftover, _ := filepath.Match(temporaryPattern, entry.Name()); !leftover {
 				continue
 			}
-			if err := os.Remove(filepath.Join(d, entry.Name())); err != nil {
+			if err := os.Remove(filepath.Join(d, entry.Name())); err != nil { //nolint:gosec // a name that we gave
 				return fmt.Errorf("leftover of a crash: %w", err)
 			}
 			step()

@@ -58,6 +58,9 @@ type FindOptions struct {
 // Find gives a program that satisfies the options. It goes to the network only
 // where none is found on this host.
 func Find(ctx context.Context, o FindOptions) (Binary, error) {
+	if path := os.Getenv(cliConfigVariable); isMissing(path) {
+		o.Log.WarnContext(ctx, "there is no such Terraform CLI configuration: going on without one", "variable", cliConfigVariable, "path", path)
+	}
 	var constraint version.Constraints
 	wanted := "terraform"
 	if o.Constraint != "" {

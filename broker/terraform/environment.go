@@ -1,6 +1,8 @@
 package terraform
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"strings"
 )
@@ -16,7 +18,10 @@ func (e *Engine) environment() []string {
 func environment() []string {
 	var env []string
 	for _, entry := range os.Environ() {
-		name, _, _ := strings.Cut(entry, "=")
+		name, value, _ := strings.Cut(entry, "=")
+		if name == cliConfigVariable && isMissing(value) {
+			entry = name + "=" + os.DevNull
+		}
 		if !managed(name) {
 			env = append(env, entry)
 		}
@@ -26,6 +31,16 @@ func environment() []string {
 		"TF_IN_AUTOMATION=1",
 		"GOGC=400", // a tenth less CPU for a few MiB
 	)
+}
+
+// cliConfigVariable names the environment variable with the path of Terraform's
+// CLI configuration. Where there is no such file, both programs go on without one.
+// They say so at every run, OpenTofu in front of the JSON on its standard output.
+const cliConfigVariable = "TF_CLI_CONFIG_FILE"
+
+func isMissing(path string) bool {
+	_, err := os.Stat(path) //nolint:gosec // the operator names it
+	return path != "" && errors.Is(err, fs.ErrNotExist)
 }
 
 // managed tells whether a variable is the broker's to set or leave out.

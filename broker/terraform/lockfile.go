@@ -131,7 +131,7 @@ func noteWarnings(dir string, warnings []moduleWarning) error {
 
 // warn logs what is noted about the module of a pool.
 func (e *Engine) warn(ctx context.Context, p broker.Pool, template string) {
-	text, err := os.ReadFile(filepath.Join(e.templatesDir(), template, ownDir, warningsFile))
+	text, err := os.ReadFile(filepath.Join(e.templatesDir(), template, ownDir, warningsFile)) //nolint:gosec // a file of ours
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}

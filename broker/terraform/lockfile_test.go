@@ -5,11 +5,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/duffy-broker/duffy-broker/broker"
 	"github.com/duffy-broker/duffy-broker/broker/brokertest"
 )
 
@@ -35,7 +38,7 @@ func TestLockWarnings(t *testing.T) {
 				t.Fatalf("got %+v, want %q", got, tt.want)
 			}
 			for i, w := range got {
-				for _, part := range strings.Split(tt.want[i], "*") {
+				for part := range strings.SplitSeq(tt.want[i], "*") {
 					if !strings.Contains(w.Text, part) || !w.Lock {
 						t.Errorf("got %+v, want it to have %q", w, part)
 					}
@@ -121,5 +124,24 @@ func TestLocalModuleNeedsNoLockFile(t *testing.T) {
 	prepared(t, e, p)
 	if strings.Contains(logged.String(), "WARN") {
 		t.Errorf("logged:\n%s", logged.String())
+	}
+}
+
+// OpenTofu warns of a missing CLI configuration in front of the JSON that is asked
+// of it.
+func TestPrepareWithoutTheCLIConfiguration(t *testing.T) {
+	program := brokertest.NeedProgram(t, "terraform")
+	missing := filepath.Join(t.TempDir(), "terraform.rc")
+	t.Setenv(cliConfigVariable, missing)
+	var logged bytes.Buffer
+	if _, err := Find(t.Context(), FindOptions{Path: program, Log: logTo(&logged)}); err != nil || !strings.Contains(logged.String(), missing) {
+		t.Errorf("%v; logged:\n%s", err, logged.String())
+	}
+	e := testEngine(t, program)
+	n := broker.NewNode(prepared(t, e, modulePool(t, nodeModule, nil)), time.Now())
+	destroy(t, e, n, apply(t, e, n).State)
+	t.Setenv(cliConfigVariable, program)
+	if !slices.Contains(environment(), cliConfigVariable+"="+program) {
+		t.Error("a CLI configuration that is there is not used")
 	}
 }
