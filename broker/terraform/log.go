@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/duffy-broker/duffy-broker/broker"
@@ -72,8 +73,7 @@ func logNote(format string, args ...any) []byte {
 type replacer interface{ Replace(text string) string }
 
 // copyLog copies Terraform's messages, masked: the first ones and the last ones
-// if they are very many. Lines that are no messages are left out: a state that
-// could not be stored is among them.
+// if they are very many. Lines that are no messages are left out.
 func copyLog(w io.Writer, path string, mask replacer) error {
 	f, err := os.Open(path) //nolint:gosec // a file of ours
 	if errors.Is(err, fs.ErrNotExist) {
@@ -114,8 +114,8 @@ func copyLines(w io.Writer, lines *bufio.Reader, left int64, mask replacer) erro
 	for left > 0 {
 		line, err := lines.ReadBytes('\n')
 		left -= int64(len(line))
-		if isMessage(line) {
-			if _, err := io.WriteString(w, mask.Replace(string(bytes.TrimSpace(line)))+"\n"); err != nil {
+		if line = messageLine(line, mask); line != nil {
+			if _, err := w.Write(line); err != nil {
 				return err
 			}
 		}
@@ -129,12 +129,25 @@ func copyLines(w io.Writer, lines *bufio.Reader, left int64, mask replacer) erro
 	return nil
 }
 
-// isMessage tells whether a line is one of Terraform's messages.
-func isMessage(line []byte) bool {
+// messageLine gives one of Terraform's messages as a line of a log, nil for a
+// line that is none. Of a state that Terraform could store nowhere else, all of
+// which may be secret, only the fact is kept.
+func messageLine(line []byte, mask replacer) []byte {
 	var m struct {
-		Message *string `json:"@message"`
+		Message *string         `json:"@message"`
+		State   json.RawMessage `json:"state"`
 	}
-	return json.Unmarshal(line, &m) == nil && m.Message != nil
+	if json.Unmarshal(line, &m) != nil || m.Message == nil {
+		return nil
+	}
+	if len(m.State) > 0 {
+		return logNote("Terraform could not store the state and wrote it here instead: %d bytes, left out", len(m.State))
+	}
+	text := mask.Replace(string(bytes.TrimSpace(line)))
+	if !json.Valid([]byte(text)) { // a secret that is itself JSON
+		return logNote("a message is left out: it can't be masked")
+	}
+	return []byte(text + "\n")
 }
 
 // OpenLog implements [broker.RunLogs].
@@ -154,6 +167,58 @@ func (e *Engine) OpenLog(r broker.Run, sealed []byte) ([]byte, error) {
 	return text, nil
 }
 
+// outputReserve is the room that a run's output has whatever happens to the disk:
+// for the messages of an ordinary run, and for the state, which Terraform writes
+// there when it can store it nowhere else.
+const outputReserve = 256 << 10
+
+// newOutput makes the file that a run writes to, and locks it: see "Detached
+// runs" in the package comment. It is a new file each time, so that whoever
+// follows an earlier run of the node reads that one to its end.
+func (r run) newOutput() (*os.File, error) {
+	if err := removeIfExists(r.output()); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(r.output(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockOutput(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", r.output(), err), f.Close())
+	}
+	if err := reserve(f, outputReserve); err != nil { // nothing was begun: the next try may start it
+		return nil, errors.Join(fmt.Errorf("set room aside in %s: %w", r.output(), err), f.Close(), removeIfExists(r.output()))
+	}
+	return f, nil
+}
+
+// live opens the output of a run in progress, nil if there is none.
+func (r run) live() (*os.File, error) {
+	f, err := os.Open(r.output())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if alive, err := isLocked(f); err != nil || !alive {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// isLocked tells whether a run still holds the lock of its output.
+func isLocked(f *os.File) (bool, error) {
+	err := lock(f, syscall.LOCK_SH)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, lock(f, syscall.LOCK_UN)
+}
+
 // WatchRun implements [broker.RunLogs].
 func (e *Engine) WatchRun(ctx context.Context, n broker.Node, write func(operation string, line []byte) error) error {
 	for _, operation := range []string{opApply, opDestroy} {
@@ -161,33 +226,26 @@ func (e *Engine) WatchRun(ctx context.Context, n broker.Node, write func(operati
 		if err != nil {
 			return err
 		}
-		alive, err := r.alive()
+		f, err := r.live()
 		if err != nil {
 			return err
 		}
-		if alive {
-			return r.follow(ctx, func(line []byte) error { return write(operation, line) })
+		if f != nil {
+			err := r.follow(ctx, f, func(line []byte) error { return write(operation, line) })
+			return errors.Join(err, f.Close())
 		}
 	}
 	return nil
 }
 
-// follow passes on the messages of a run until it ends.
-func (r run) follow(ctx context.Context, write func(line []byte) error) error {
-	f, err := os.Open(r.output())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
+// follow passes on the messages of a run, whose output is f, until it ends.
+func (r run) follow(ctx context.Context, f *os.File, write func(line []byte) error) error {
 	// The state comes into being with the run: its secrets are looked for again
 	// with every batch of lines.
 	lines := bufio.NewReader(f)
 	var begun []byte
 	for {
-		alive, err := r.alive() // before reading: what it wrote last is read, too
+		alive, err := isLocked(f) // before reading: what it wrote last is read, too
 		if err != nil {
 			return err
 		}
@@ -202,8 +260,8 @@ func (r run) follow(ctx context.Context, write func(line []byte) error) error {
 				}
 				return err
 			}
-			if isMessage(begun) {
-				if err := write([]byte(mask.Replace(string(begun)))); err != nil {
+			if line := messageLine(begun, mask); line != nil {
+				if err := write(line); err != nil {
 					return err
 				}
 			}

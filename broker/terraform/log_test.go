@@ -135,7 +135,7 @@ func TestLogsAreBounded(t *testing.T) {
 		t.Errorf("%d bytes are kept", len(got))
 	}
 	for line := range strings.Lines(got) {
-		if !isMessage([]byte(line)) {
+		if messageLine([]byte(line), strings.NewReplacer()) == nil {
 			t.Fatalf("half a line: %s", line)
 		}
 	}

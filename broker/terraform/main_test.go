@@ -46,6 +46,14 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if text := os.Getenv(diskJob); text != "" {
+		_ = os.Unsetenv("TF_CLI_CONFIG_FILE")
+		if err := runDiskJob(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	// Warnings about it would be in what is compared.
 	if err := os.Unsetenv("TF_CLI_CONFIG_FILE"); err != nil {
 		panic(err)

@@ -241,14 +241,11 @@ func (e *Engine) start(ctx context.Context, r run, flags ...string) error {
 		return fail(err)
 	}
 	defer func() { _ = stderr.Close() }()
-	output, err := os.OpenFile(r.output(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	output, err := r.newOutput()
 	if err != nil {
 		return fail(err)
 	}
 	defer func() { _ = output.Close() }()
-	if err := lockOutput(output); err != nil {
-		return fail(fmt.Errorf("lock %s: %w", r.output(), err))
-	}
 
 	args := append([]string{r.operation, "-input=false", "-no-color", "-json", "-var-file=" + r.variables()}, flags...)
 	// Beyond ctx: the run outlives the caller.

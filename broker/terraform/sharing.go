@@ -235,8 +235,8 @@ func (e *Engine) waitChanges(ctx context.Context, r run) error {
 	}
 }
 
-// lockOutput locks the output of a new run. A provider host may be looking just
-// now whether an earlier run to the same file has ended.
+// lockOutput locks the output of a new run. A provider host, or
+// somebody who wants to follow the run, may be looking just now whether it is one.
 func lockOutput(f *os.File) error {
 	for range 100 {
 		if err := lock(f, syscall.LOCK_EX); !errors.Is(err, syscall.EWOULDBLOCK) {

@@ -79,15 +79,47 @@ func readState(path string) (*state, error) {
 }
 
 // newestState reads the state of a run's directory, or the one that Terraform
-// could not store there, if that is newer. An error tells what is wrong with the
-// state file; errNoState if there is none at all.
+// could not store there, if that is newer: it puts it beside, and where that
+// fails, too, into its output. An error tells what is wrong with the state file;
+// errNoState if there is none at all.
 func newestState(dir string) (*state, error) {
 	s, err := readState(filepath.Join(dir, stateFile))
-	errored, erroredErr := readState(filepath.Join(dir, erroredFile))
-	if erroredErr == nil && !s.newerThan(errored) {
-		return errored, nil
+	if errored, erroredErr := readState(filepath.Join(dir, erroredFile)); erroredErr == nil && !s.newerThan(errored) {
+		s, err = errored, nil
+	}
+	for _, operation := range []string{opApply, opDestroy} {
+		dumped := dumpedState(run{dir: dir, operation: operation}.output())
+		if dumped != nil && !s.newerThan(dumped) {
+			s, err = dumped, nil
+		}
 	}
 	return s, err
+}
+
+// dumpMark is in each line of output with a state in it. No other message has a
+// member of this name that is an object.
+const dumpMark = `"state":{`
+
+// dumpedState gives the state that a run wrote into its output, nil if it wrote
+// none, or only a part of one.
+func dumpedState(output string) *state {
+	text, err := os.ReadFile(output) //nolint:gosec // a file of ours
+	if err != nil || !bytes.Contains(text, []byte(dumpMark)) {
+		return nil
+	}
+	var newest *state
+	for line := range bytes.Lines(text) {
+		var message struct {
+			State json.RawMessage `json:"state"`
+		}
+		if json.Unmarshal(line, &message) != nil || len(message.State) == 0 {
+			continue
+		}
+		if s, err := parseState(message.State); err == nil {
+			newest = s
+		}
+	}
+	return newest
 }
 
 // newerThan tells whether s is there, and is not to be replaced by other.
