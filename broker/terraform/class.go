@@ -50,19 +50,37 @@ var genericRules = []errorRule{
 // classify gives the class of a run's errors: by the module's rules, then by the
 // generic ones.
 func classify(own []errorRule, errors []diagnostic) broker.FailureClass {
-	for _, rule := range slices.Concat(own, genericRules) {
-		for _, d := range errors {
-			if rule.expr.MatchString(d.Summary + ": " + d.Detail) {
-				return rule.class
-			}
-		}
+	if class, ok := match(own, errors); ok {
+		return class
 	}
 	// What has a place in the module but belongs to no resource was found by
-	// Terraform itself when it read the module.
-	if slices.ContainsFunc(errors, func(d diagnostic) bool { return d.Range != nil && d.Address == "" }) {
+	// Terraform itself when it read the module: its words are those of the module,
+	// where "timeout" is the name of an argument.
+	var foreign []diagnostic
+	for _, d := range errors {
+		if d.Range == nil || d.Address != "" {
+			foreign = append(foreign, d)
+		}
+	}
+	if class, ok := match(genericRules, foreign); ok {
+		return class
+	}
+	if len(foreign) < len(errors) {
 		return broker.FailureConfiguration
 	}
 	return broker.FailureOther
+}
+
+// match gives the class of the first rule that fits one of the errors.
+func match(rules []errorRule, errors []diagnostic) (broker.FailureClass, bool) {
+	for _, rule := range rules {
+		for _, d := range errors {
+			if rule.expr.MatchString(d.Summary + ": " + d.Detail) {
+				return rule.class, true
+			}
+		}
+	}
+	return "", false
 }
 
 // keptModule is what is to be known of a kept module at every run.

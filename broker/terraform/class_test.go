@@ -43,6 +43,7 @@ func TestClassify(t *testing.T) {
 		{"a provider that died", diagnostic{Summary: "Plugin did not respond", Detail: "The plugin encountered an error"}, broker.FailureInterrupted},
 		{"terraform's own", diagnostic{Summary: "Unsupported argument", Address: "a.b", Range: place}, broker.FailureConfiguration},
 		{"anything in the module, of no resource", diagnostic{Summary: "Odd", Range: place}, broker.FailureConfiguration},
+		{"a word of the module's", diagnostic{Summary: "Unsupported", Detail: `An argument named "timeout" is not expected here`, Range: place}, broker.FailureConfiguration},
 		{"anything of a resource", diagnostic{Summary: "Odd", Address: "a.b", Range: place}, broker.FailureOther},
 	} {
 		if got := classify(rules, []diagnostic{{Summary: "Odd", Address: "x.y"}, tt.d}); got != tt.want {

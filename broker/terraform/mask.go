@@ -1,6 +1,7 @@
 package terraform
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -42,22 +43,24 @@ func (e *Engine) maskOf(n broker.Node) func(states ...*state) replacer {
 	}
 }
 
-// maskTexts replaces texts, also where they stand inside of JSON.
+// maskTexts replaces texts, also where they stand inside of JSON, and inside of
+// JSON that stands in a message.
 func maskTexts(texts []string) replacer {
-	var pairs []string
 	seen := make(map[string]bool)
+	var forms []string
 	add := func(text string) {
-		if !seen[text] {
-			seen[text] = true
-			pairs = append(pairs, text, masked)
+		once := quoted(text, true)
+		for _, form := range []string{text, once, quoted(text, false), quoted(once, true)} {
+			if !seen[form] {
+				seen[form] = true
+				forms = append(forms, form)
+			}
 		}
 	}
-	// The longest first, so that no part of a longer one stays.
-	slices.SortFunc(texts, func(a, b string) int { return len(b) - len(a) })
 	for _, text := range texts {
 		add(text)
-		if quoted, err := json.Marshal(text); err == nil {
-			add(strings.Trim(string(quoted), `"`))
+		if !strings.Contains(text, "\n") {
+			continue
 		}
 		for line := range strings.Lines(text) { // keys and certificates are printed line by line
 			if line = strings.TrimSpace(line); len(line) >= minEnvironment {
@@ -65,7 +68,22 @@ func maskTexts(texts []string) replacer {
 			}
 		}
 	}
+	// The longest first, so that no part of a longer one stays.
+	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) })
+	pairs := make([]string, 0, 2*len(forms))
+	for _, form := range forms {
+		pairs = append(pairs, form, masked)
+	}
 	return strings.NewReplacer(pairs...)
+}
+
+// quoted gives what stands between the quotes of a text in JSON.
+func quoted(text string, escapeHTML bool) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(escapeHTML)
+	_ = e.Encode(text) // strings always encode
+	return strings.TrimSuffix(strings.TrimPrefix(b.String(), `"`), "\"\n")
 }
 
 func (e *Engine) sensitiveVariables(n broker.Node) []string {
@@ -77,13 +95,13 @@ func (e *Engine) sensitiveVariables(n broker.Node) []string {
 	if err != nil {
 		return nil // no run has seen them, either
 	}
-	var all map[string]any
+	var all map[string]json.RawMessage
 	if json.Unmarshal(plain, &all) != nil {
 		return nil
 	}
 	var texts []string
 	for _, name := range names {
-		texts = appendTexts(texts, all[name])
+		texts = appendTexts(texts, decodeValue(all[name]))
 	}
 	return texts
 }
@@ -106,9 +124,8 @@ func (s *state) sensitive() []string {
 	}
 	var texts []string
 	for _, o := range s.Outputs {
-		var v any
-		if o.Sensitive && json.Unmarshal(o.Value, &v) == nil {
-			texts = appendTexts(texts, v)
+		if o.Sensitive {
+			texts = appendTexts(texts, decodeValue(o.Value))
 		}
 	}
 	for _, r := range s.Resources {
@@ -116,10 +133,7 @@ func (s *state) sensitive() []string {
 			if len(i.SensitiveAttributes) == 0 {
 				continue
 			}
-			var attributes any
-			if json.Unmarshal(i.Attributes, &attributes) != nil {
-				continue
-			}
+			attributes := decodeValue(i.Attributes)
 			for _, path := range i.SensitiveAttributes {
 				texts = appendTexts(texts, follow(attributes, path))
 			}
@@ -134,7 +148,8 @@ type pathStep struct {
 	Value json.RawMessage `json:"value"`
 }
 
-// follow gives the value at a path; nil where there is none.
+// follow gives the value at a path; where it leads nowhere, what was reached: too
+// much masked is better than too little.
 func follow(v any, path []pathStep) any {
 	for _, step := range path {
 		raw := step.Value
@@ -144,29 +159,57 @@ func follow(v any, path []pathStep) any {
 		if step.Type == "index" && json.Unmarshal(raw, &typed) == nil && typed.Value != nil {
 			raw = typed.Value
 		}
-		switch at := v.(type) {
-		case map[string]any:
-			var name string
-			if json.Unmarshal(raw, &name) != nil {
-				return nil
+		next, ok := member(v, raw)
+		if !ok {
+			// A value of any type stands with its type beside it, which paths leave out.
+			if object, is := v.(map[string]any); is && len(object) == 2 && object["type"] != nil {
+				next, ok = member(object["value"], raw)
 			}
-			v = at[name]
-		case []any:
-			var i int
-			if json.Unmarshal(raw, &i) != nil || i < 0 || i >= len(at) {
-				return nil
-			}
-			v = at[i]
-		default:
-			return nil
 		}
+		if !ok {
+			return v
+		}
+		v = next
 	}
 	return v
 }
 
-// appendTexts appends the texts in v that are long enough to be secrets.
+// member gives the member of an object or an array that raw names.
+func member(v any, raw json.RawMessage) (any, bool) {
+	switch at := v.(type) {
+	case map[string]any:
+		var name string
+		if json.Unmarshal(raw, &name) != nil {
+			return nil, false
+		}
+		next, ok := at[name]
+		return next, ok
+	case []any:
+		var i int
+		if json.Unmarshal(raw, &i) != nil || i < 0 || i >= len(at) {
+			return nil, false
+		}
+		return at[i], true
+	}
+	return nil, false
+}
+
+// decodeValue gives the value in raw, with numbers as they are written.
+func decodeValue(raw []byte) (v any) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	if d.Decode(&v) != nil {
+		return nil
+	}
+	return v
+}
+
+// appendTexts appends the texts and numbers in v that are long enough to be
+// secrets.
 func appendTexts(texts []string, v any) []string {
 	switch v := v.(type) {
+	case json.Number:
+		return appendTexts(texts, v.String())
 	case string:
 		if len(v) >= minSecret {
 			texts = append(texts, v)
