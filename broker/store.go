@@ -45,6 +45,9 @@ type ReadTx interface {
 	Runs(node int64) ([]Run, error)
 	// RunLog gives the log that a run was stored with.
 	RunLog(id int64) ([]byte, error)
+	// RunsAfter gives runs of all nodes with an id above after, with their logs, at
+	// most limit of them: what is sealed with another key goes through all.
+	RunsAfter(after int64, limit int) ([]Run, error)
 
 	Session(id int64) (Session, error)
 	Sessions(q SessionQuery) ([]Session, error)
@@ -87,6 +90,8 @@ type Tx interface {
 	// AddRun stores r with its log and sets its ID, which is higher than that of
 	// every run before. The node need not exist.
 	AddRun(r *Run) error
+	// SetRunLog replaces the log of a run.
+	SetRunLog(id int64, log []byte) error
 	// DeleteRun forgets a run and its log.
 	DeleteRun(id int64) error
 	// PruneRuns removes runs that ended before a time, up to the first one that

@@ -67,19 +67,22 @@ func Open(path string, o Options) (*Store, error) {
 // complete adds the buckets that an earlier version did not have.
 func (s *Store) complete() error {
 	missing := false
-	err := s.db.View(func(b *bbolt.Tx) error {
-		for _, name := range buckets() {
-			missing = missing || b.Bucket([]byte(name)) == nil
+	err := s.view(context.Background(), func(t *tx) (err error) {
+		defer t.guard(&err)
+		for _, name := range addedBuckets() {
+			missing = missing || t.b.Bucket([]byte(name)) == nil
 		}
 		return nil
 	})
 	if err != nil || !missing {
 		return err
 	}
-	return s.db.Update(func(b *bbolt.Tx) error {
-		for _, name := range buckets() {
-			if _, err := b.CreateBucketIfNotExists([]byte(name)); err != nil {
-				return err
+	return s.update(context.Background(), func(t *tx) (err error) {
+		defer t.guard(&err)
+		*t.dirty = true
+		for _, name := range addedBuckets() {
+			if _, err := t.b.CreateBucketIfNotExists([]byte(name)); err != nil {
+				return t.fail(err)
 			}
 		}
 		return nil

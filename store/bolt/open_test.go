@@ -312,3 +312,25 @@ func TestOpenAddsBuckets(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What every version had is not made again as if nothing had been lost.
+func TestOpenAddsNothingThatWasLost(t *testing.T) {
+	path, _ := filled(t)
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(b *bbolt.Tx) error {
+		return errors.Join(b.DeleteBucket([]byte(bucketNodes)), b.DeleteBucket([]byte(bucketRuns)))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(path, Options{})
+	if err == nil {
+		err = errors.Join(s.Check(t.Context()), s.Close())
+	}
+	if err == nil || !strings.Contains(err.Error(), "damaged") || !strings.Contains(err.Error(), bucketNodes) {
+		t.Errorf("got %v, want that the bucket %s is missing", err, bucketNodes)
+	}
+}

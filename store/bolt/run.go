@@ -106,3 +106,31 @@ func (t *tx) PruneRuns(before time.Time) (int, error) {
 	}
 	return len(old), nil
 }
+
+// RunsAfter implements [broker.ReadTx].
+func (t *tx) RunsAfter(after int64, limit int) ([]broker.Run, error) {
+	if limit <= 0 {
+		return nil, nil
+	}
+	found, err := readAll[broker.Run](t, bucketRuns, idKey(max(0, after)+1), limit)
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		if found[i].Log, err = t.get(bucketRunLogs, idKey(found[i].ID)); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// SetRunLog implements [broker.Tx].
+func (t *tx) SetRunLog(id int64, log []byte) error {
+	if _, err := t.run(id); err != nil {
+		return err
+	}
+	if len(log) == 0 {
+		return t.remove(bucketRunLogs, idKey(id))
+	}
+	return t.put(bucketRunLogs, idKey(id), bytes.Clone(log)) // bbolt keeps it until the commit
+}

@@ -34,11 +34,16 @@ const (
 )
 
 func buckets() []string {
-	return []string{
+	return append(addedBuckets(),
 		bucketMeta, bucketNodes, bucketNodesByState, bucketNodesByUID, bucketTerraform, bucketSessions, bucketSessionsByState,
 		bucketTenants, bucketTenantsByName, bucketPoolHealth, bucketEvents, bucketEventsByTime,
-		bucketRuns, bucketRunsByNode, bucketRunLogs,
-	}
+	)
+}
+
+// addedBuckets are those that came after the first version of the schema: a file
+// without one of them may be an old one. Without any other it has lost something.
+func addedBuckets() []string {
+	return []string{bucketRuns, bucketRunsByNode, bucketRunLogs}
 }
 
 const (

@@ -62,3 +62,27 @@ func (t *tx) PruneRuns(before time.Time) (int, error) {
 	}
 	return pruned, nil
 }
+
+// RunsAfter implements [broker.ReadTx].
+func (t *tx) RunsAfter(after int64, limit int) ([]broker.Run, error) {
+	if limit <= 0 {
+		return nil, nil
+	}
+	found, err := list(t.runs, limit, func(r broker.Run) bool { return r.ID > after })
+	for i := range found {
+		found[i].Log = bytes.Clone(t.runLogs[found[i].ID])
+	}
+	return found, err
+}
+
+// SetRunLog implements [broker.Tx].
+func (t *tx) SetRunLog(id int64, log []byte) error {
+	if _, err := find(t.runs, id, "run"); err != nil {
+		return err
+	}
+	if len(log) == 0 {
+		remove(t, t.runLogs, id)
+		return nil
+	}
+	return put(t, t.runLogs, id, log)
+}

@@ -1,6 +1,9 @@
 package storetest
 
 import (
+	"fmt"
+	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,6 +133,54 @@ func (s *suite) testRuns(t *testing.T) {
 		got := read(t, store, runs(7))
 		if len(got) != broker.MaxRunsPerNode || got[0].ID != 1 || got[1].ID != 12 || got[len(got)-1].ID != 30 || got[3].NodeUID != "u" || got[3].Pool != "p" {
 			t.Errorf("%d runs are kept: %+v", len(got), got)
+		}
+	})
+	t.Run("a run that is given again is kept once", func(t *testing.T) {
+		store := s.store(t)
+		n := broker.Node{ID: 7, UID: "u", Pool: "p"}
+		first := broker.Run{Operation: "destroy", Began: at(1), Log: []byte("first")}
+		apply, later := broker.Run{Operation: "apply", Began: at(1)}, broker.Run{Operation: "destroy", Began: at(2)}
+		again := first
+		again.Began, again.Log = at(1).UTC(), []byte("again")
+		for _, runs := range [][]broker.Run{{first}, {again, later}, {again, apply}} {
+			update(t, store, func(tx broker.Tx) error { return broker.AddRuns(tx, n, runs) })
+		}
+		var got []string
+		for _, r := range read(t, store, runs(7)) {
+			got = append(got, fmt.Sprint(r.ID, " ", r.Operation))
+		}
+		same(t, "runs", got, []string{"1 destroy", "2 destroy", "3 apply"})
+		same(t, "log", read(t, store, runLog(1)), []byte("first"))
+	})
+	t.Run("all of them, with logs", func(t *testing.T) {
+		store := s.store(t)
+		addRuns(t, store, 1, at(1))
+		addRuns(t, store, 2, at(2), at(3))
+		for _, tt := range []struct {
+			after int64
+			limit int
+			want  string
+		}{{0, 9, "1 2 3"}, {-1, 9, "1 2 3"}, {math.MinInt64, 9, "1 2 3"}, {1, 1, "2"}, {3, 9, ""}, {math.MaxInt64, 9, ""}, {0, 0, ""}, {0, -1, ""}} {
+			var ids []string
+			for _, r := range read(t, store, func(tx broker.ReadTx) ([]broker.Run, error) { return tx.RunsAfter(tt.after, tt.limit) }) {
+				ids = append(ids, fmt.Sprint(r.ID))
+				same(t, "whether it has a log", len(r.Log) > 0, true)
+			}
+			same(t, fmt.Sprintf("runs after %d, at most %d", tt.after, tt.limit), strings.Join(ids, " "), tt.want)
+		}
+	})
+	t.Run("a log is replaced", func(t *testing.T) {
+		store := s.store(t)
+		r := addRuns(t, store, 1, at(1))[0]
+		log := []byte("sealed again")
+		update(t, store, func(tx broker.Tx) error { return tx.SetRunLog(r.ID, log) })
+		clear(log)
+		same(t, "log", string(read(t, store, runLog(r.ID))), "sealed again")
+		same(t, "runs", read(t, store, runs(1)), []broker.Run{r})
+		update(t, store, func(tx broker.Tx) error { return tx.SetRunLog(r.ID, nil) })
+		same(t, "no log", read(t, store, runLog(r.ID)), []byte(nil))
+		for _, id := range []int64{0, -1, 2} {
+			refused(t, store, broker.CodeNotFound, func(tx broker.Tx) error { return tx.SetRunLog(id, []byte("x")) })
 		}
 	})
 }
