@@ -48,6 +48,9 @@ type fake struct {
 
 	lines  []string // of a node's log
 	logErr error    // after them
+	// logWaits, unless nil, is closed by NodeLog after the lines; it then waits for
+	// its context to end.
+	logWaits chan struct{}
 
 	logs    broker.NodeLogRequest
 	actor   broker.Tenant // of the last call
@@ -130,7 +133,7 @@ func (f *fake) TenantsByID(context.Context, ...int64) (map[int64]broker.Tenant, 
 	return f.tenants, nil
 }
 
-func (f *fake) NodeLog(_ context.Context, actor broker.Tenant, req broker.NodeLogRequest, write func([]byte) error) error {
+func (f *fake) NodeLog(ctx context.Context, actor broker.Tenant, req broker.NodeLogRequest, write func([]byte) error) error {
 	f.actor, f.logs = actor, req
 	if f.err != nil {
 		return f.err
@@ -139,6 +142,11 @@ func (f *fake) NodeLog(_ context.Context, actor broker.Tenant, req broker.NodeLo
 		if err := write([]byte(line)); err != nil {
 			return err
 		}
+	}
+	if f.logWaits != nil {
+		close(f.logWaits)
+		<-ctx.Done()
+		return ctx.Err()
 	}
 	return f.logErr
 }
@@ -769,7 +777,7 @@ func TestNodeLogs(t *testing.T) {
 		t.Errorf("asked for %+v, want %+v", f.logs, want)
 	}
 	f.logErr = broker.Errorf(broker.CodeUnavailable, "the rest is lost")
-	if a := send(t, http.MethodGet, url, "", asDemo); a.status != http.StatusOK || !strings.HasSuffix(a.body, `{"@level":"error","@message":"the rest is lost","type":"error"}`+"\n") {
+	if a := send(t, http.MethodGet, url, "", asDemo); a.status != http.StatusOK || !strings.HasSuffix(a.body, `{"@level":"error","@message":"the rest is lost","code":"unavailable","hint":"","type":"error"}`+"\n") {
 		t.Errorf("an error in the middle: %d %s", a.status, a.body)
 	}
 	f.lines = nil
@@ -782,5 +790,27 @@ func TestNodeLogs(t *testing.T) {
 	}
 	if a := send(t, http.MethodGet, url+"?run=x", "", asDemo); a.status != http.StatusUnprocessableEntity {
 		t.Errorf("a bad run: %d %s", a.status, a.body)
+	}
+}
+
+// A stream ends when the server stops, and says so; without it a follower would
+// hold up the end of the process.
+func TestNodeLogsEndWhenStopping(t *testing.T) {
+	f := newFake()
+	stopping := make(chan struct{})
+	f.lines, f.logWaits = []string{"{\"a\":1}\n"}, make(chan struct{})
+	url := start(t, Config{Broker: f, Stopping: stopping}) + "/api/v1/nodes/7/logs?follow=true"
+	go func() {
+		<-f.logWaits
+		close(stopping)
+	}()
+	a := send(t, http.MethodGet, url, "", asDemo)
+	if a.status != http.StatusOK || !strings.HasPrefix(a.body, "{\"a\":1}\n") || !strings.Contains(a.body, "the broker is stopping") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	// HEAD follows nothing.
+	f.logWaits = nil
+	if a := send(t, http.MethodHead, url, "", asDemo); a.status != http.StatusOK || f.logs.Follow {
+		t.Errorf("HEAD: %d, %+v", a.status, f.logs)
 	}
 }

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -19,7 +21,8 @@ func (s *server) nodeLogs(c *gin.Context, actor broker.Tenant) error {
 		req.Run = k.integer(v, "query", "run")
 	}
 	if v, ok := c.GetQuery("follow"); ok {
-		req.Follow = k.boolean(v, "query", "follow")
+		// HEAD has no body that could go on.
+		req.Follow = k.boolean(v, "query", "follow") && c.Request.Method != http.MethodHead
 	}
 	if err := k.err(""); err != nil {
 		return err
@@ -31,10 +34,10 @@ func (s *server) nodeLogs(c *gin.Context, actor broker.Tenant) error {
 			begun = true
 			c.Header("Content-Type", "application/x-ndjson")
 			c.Header("X-Accel-Buffering", "no") // proxies are to pass each line on
-			// A run may take longer than any other answer. Where there are no
-			// deadlines there is none to lift.
-			_ = control.SetWriteDeadline(time.Time{})
 		}
+		// A run may take longer than any other answer: only a line may not. Where
+		// there are no deadlines there is none to move.
+		_ = control.SetWriteDeadline(time.Now().Add(lineTimeout))
 		if _, err := c.Writer.Write(line); err != nil {
 			return err
 		}
@@ -43,14 +46,31 @@ func (s *server) nodeLogs(c *gin.Context, actor broker.Tenant) error {
 		}
 		return nil
 	}
-	err := s.cfg.Broker.NodeLog(c.Request.Context(), actor, req, write)
+	ctx, cancel := context.WithCancelCause(c.Request.Context())
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-s.cfg.Stopping:
+			cancel(broker.Errorf(broker.CodeUnavailable, "the broker is stopping: Terraform goes on by itself").WithHint("ask again when the broker is back"))
+		case <-ctx.Done():
+		}
+	})
+	defer watch.Wait()
+	defer cancel(nil)
+	err := s.cfg.Broker.NodeLog(ctx, actor, req, write)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	switch {
 	case err != nil && !begun:
 		return asDuffy(err)
 	case err != nil && c.Request.Context().Err() == nil:
 		c.Set(keyError, err)
-		line, _ := json.Marshal(map[string]string{"type": "error", "@level": "error", "@message": broker.MessageOf(err)}) // strings always encode
-		_ = write(append(line, '\n'))                                                                                     // the log has it, too
+		line, _ := json.Marshal(map[string]string{ // strings always encode
+			"type": "error", "@level": "error", "@message": broker.MessageOf(err),
+			"code": string(broker.CodeOf(err)), "hint": broker.HintOf(err),
+		})
+		_ = write(append(line, '\n')) // the log has it, too
 	case !begun: // nothing was written by now
 		c.Header("Content-Type", "application/x-ndjson")
 		c.Status(http.StatusOK)

@@ -22,6 +22,8 @@ const (
 	// writeTimeout counts from the request's header to the end of its answer. A
 	// session may have to replace many nodes, and streams of events stay open.
 	writeTimeout = 30 * time.Minute
+	// lineTimeout is how long the client of a stream may take for one line of it.
+	lineTimeout = time.Minute
 )
 
 // useCases is what the API needs of the domain. [broker.Broker] has it.
@@ -62,6 +64,8 @@ type Config struct {
 	// AnonymousRead lets callers without credentials list sessions, nodes and
 	// pools, all of them, as Duffy does.
 	AnonymousRead bool
+	// Stopping, once it is closed, ends answers that would go on for long. Nil: never.
+	Stopping <-chan struct{}
 	// Legacy gives the settings of the legacy API as they are now; nil, also from
 	// the call: there is none.
 	Legacy func() *Legacy

@@ -148,6 +148,7 @@ type NodeLogRequest struct {
 }
 
 // NodeLog passes on the logs of a node's Terraform runs, line by line. Admins only.
+// What the server could not give to its end is an error, after the lines before it.
 func (c *Client) NodeLog(ctx context.Context, req NodeLogRequest, line func([]byte) error) error {
 	query := url.Values{}
 	if req.Run != 0 {
@@ -166,6 +167,9 @@ func (c *Client) NodeLog(ctx context.Context, req NodeLogRequest, line func([]by
 	lines := bufio.NewReader(resp.Body)
 	for {
 		text, err := lines.ReadBytes('\n')
+		if err := streamError(text); err != nil {
+			return err
+		}
 		if len(text) > 0 {
 			if err := line(text); err != nil {
 				return err
@@ -178,6 +182,23 @@ func (c *Client) NodeLog(ctx context.Context, req NodeLogRequest, line func([]by
 			return c.unreachable(ctx, err)
 		}
 	}
+}
+
+// streamError gives the error that a line of a stream is, or nil.
+func streamError(line []byte) error {
+	if !bytes.Contains(line, []byte(`"type":"error"`)) {
+		return nil // nearly all of them, unread
+	}
+	var e struct {
+		Type    string      `json:"type"`
+		Message string      `json:"@message"`
+		Code    broker.Code `json:"code"`
+		Hint    string      `json:"hint"`
+	}
+	if json.Unmarshal(line, &e) != nil || e.Type != "error" {
+		return nil
+	}
+	return broker.Errorf(e.Code, "%s", e.Message).WithHint("%s", e.Hint)
 }
 
 func call[T any](ctx context.Context, c *Client, method string, body any, path ...string) (Answer[T], error) {

@@ -230,3 +230,20 @@ func TestParseNodesSpec(t *testing.T) {
 		}
 	}
 }
+
+// A stream that the server could not give to its end is an error, after its lines.
+func TestNodeLog(t *testing.T) {
+	s := serve(t, http.StatusOK, nil, `{"@message":"says \"type\":\"error\"","type":"log"}`+"\n"+
+		`{"@message":"the broker is stopping","code":"unavailable","hint":"ask again","type":"error"}`+"\n")
+	var lines []string
+	err := newClient(t, s.url).NodeLog(t.Context(), NodeLogRequest{Node: 7}, func(line []byte) error {
+		lines = append(lines, string(line))
+		return nil
+	})
+	if broker.CodeOf(err) != broker.CodeUnavailable || broker.MessageOf(err) != "the broker is stopping" || broker.HintOf(err) != "ask again" {
+		t.Errorf("got %v with code %s", err, broker.CodeOf(err))
+	}
+	if len(lines) != 1 || s.path != "/api/v1/nodes/7/logs" {
+		t.Errorf("lines %q of %s, want the first one", lines, s.path)
+	}
+}

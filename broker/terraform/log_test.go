@@ -172,3 +172,62 @@ func TestWatchRun(t *testing.T) {
 		t.Errorf("watched %s (%v)", text, err)
 	}
 }
+
+// The last lines of a run reach its follower, however soon the next one begins.
+func TestWatchRunToItsEnd(t *testing.T) {
+	say := func(text string) string { return "echo '" + fmt.Sprintf(message, text) + "'\n" }
+	e, n := fakeEngine(t, "", `case "$*" in *-refresh=false*) `+say("first try")+`read -r _ < ../../go; `+say("last words")+`exit 1;; esac
+		`+say("second try")+"read -r _ < ../../end; state '"+stateGone+"'; summary destroy")
+	for _, gate := range []string{"go", "end"} {
+		if err := syscall.Mkfifo(filepath.Join(e.Dir, gate), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if _, err := e.Destroy(context.Background(), n, e.Keyring.Seal(statePurpose, n.UID, []byte(stateMade))); err != nil {
+			t.Error(err)
+		}
+	}()
+	calls := filepath.Join(e.runsDir(), n.UID, "calls")
+	waitForFile(t, calls)
+	var first, second []string
+	err := e.WatchRun(t.Context(), n, func(_ string, line []byte) error {
+		if first = append(first, string(line)); len(first) == 1 {
+			write(t, filepath.Join(e.Dir, "go"), "\n")
+		}
+		return nil
+	})
+	if got := strings.Join(first, ""); err != nil || !strings.Contains(got, "last words") || strings.Contains(got, "second try") {
+		t.Errorf("the first run: %s (%v)", got, err)
+	}
+	waitFor(t, "the second run", func() bool { return strings.Count(read(t, calls), "\n") == 2 })
+	err = e.WatchRun(t.Context(), n, func(_ string, line []byte) error {
+		if second = append(second, string(line)); len(second) == 1 {
+			write(t, filepath.Join(e.Dir, "end"), "\n")
+		}
+		return nil
+	})
+	<-done
+	if got := strings.Join(second, ""); err != nil || !strings.Contains(got, "second try") || strings.Contains(got, "last words") {
+		t.Errorf("the second run: %s (%v)", got, err)
+	}
+}
+
+// A state that Terraform could store nowhere else is no part of a log, whole or
+// cut off, stored or followed.
+func TestStateDumpIsNotLogged(t *testing.T) {
+	line := dump(t, stateMade)
+	e, n := fakeEngine(t, "printf '%s\\n' '"+strings.TrimSpace(line)+"'; printf '%s' '"+line[:300]+"'; problem 'write failed' 'no space'; exit 1", "")
+	result, err := e.Apply(t.Context(), n)
+	wantError(t, err, "run was interrupted")
+	s, unsealErr := e.unseal(n, result.State)
+	if unsealErr != nil || strings.Join(s.resources(), " ") != "fake.node" {
+		t.Errorf("the state has %v (%v): it is not taken from the output", s.resources(), unsealErr)
+	}
+	got := openLog(t, e, n, result.Runs[0])
+	if strings.Contains(got, password) || strings.Contains(got, "lineage") || !strings.Contains(got, "could not store the state") {
+		t.Errorf("log: %s", got)
+	}
+}

@@ -26,6 +26,7 @@ type clientOptions struct {
 	url, authName, authKey string
 	profile                string
 	format                 string
+	admin                  bool // without a name, it is the profile's admin who asks
 }
 
 func newClientCommand(s streams) *cobra.Command {
@@ -179,6 +180,9 @@ func (o *clientOptions) client() (*client.Client, string, error) {
 	}
 	var tenant profileTenant
 	if sameBroker(cfg.URL, p.URL) { // a key goes to the broker that it belongs to, and nowhere else
+		if _, ok := p.Tenants["admin"]; ok && o.admin {
+			cfg.Tenant = cmp.Or(cfg.Tenant, "admin")
+		}
 		cfg.Tenant = cmp.Or(cfg.Tenant, p.Tenant)
 		tenant = p.Tenants[cfg.Tenant]
 		cfg.Key = cmp.Or(cfg.Key, tenant.APIKey)

@@ -15,11 +15,12 @@ import (
 )
 
 func newNodeCommand(s streams) *cobra.Command {
-	var o clientOptions
+	o := clientOptions{admin: true}
 	cmd := &cobra.Command{
-		Use:                        "node",
-		Short:                      "Look after nodes, as an admin",
-		Long:                       "Look after nodes. All of it needs the key of an admin; settings come from where `client` finds them.",
+		Use:   "node",
+		Short: "Look after nodes, as an admin",
+		Long: "Look after nodes. All of it needs the key of an admin; settings come from where `client` finds them.\n" +
+			"Without a name it is the admin of the broker's profile who asks.",
 		RunE:                       group,
 		SuggestionsMinimumDistance: 2,
 	}

@@ -57,7 +57,6 @@ func TestNodeLogs(t *testing.T) {
 		return nil
 	})
 	follow := s.command(t.Context(), "node", "logs", "-f", fmt.Sprint(id))
-	follow.Env = append(follow.Env, "DUFFY_BROKER_AUTH_NAME=admin")
 	out := new(lineBuffer)
 	follow.Stdout, follow.Stderr = out, out
 	if err := follow.Start(); err != nil {
@@ -132,4 +131,45 @@ func TestWriteLogLine(t *testing.T) {
 	if got := out.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+}
+
+// Whoever follows a log does not hold up the end of the broker, and is told of it.
+func TestNodeLogsEndWithTheBroker(t *testing.T) {
+	wait := filepath.Join(t.TempDir(), "go")
+	s := newServer(t, slowPool(t, wait, "true"))
+	s.start()
+	var id int64
+	s.eventually("a node is being made", time.Minute, func() error {
+		nodes := s.must(200, "admin", "GET", "/nodes", nil).Nodes
+		if len(nodes) == 0 {
+			return errors.New("none")
+		}
+		id = nodes[0].ID
+		return nil
+	})
+	follow := s.command(t.Context(), "node", "logs", "-f", fmt.Sprint(id))
+	out := new(lineBuffer)
+	follow.Stdout, follow.Stderr = out, out
+	if err := follow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the log is followed", time.Minute, func() error {
+		if !strings.Contains(out.String(), "Provisioning with") {
+			return errors.New(out.String())
+		}
+		return nil
+	})
+	s.stop()
+	if err := follow.Wait(); err == nil || !strings.Contains(out.String(), "the broker is stopping") {
+		t.Errorf("the follower ends with %v: %s", err, out)
+	}
+	if strings.Contains(s.log.String(), "requests cut short") {
+		t.Error("the broker has waited for the follower")
+	}
+	s.start() // and adopts the run
+	if err := os.WriteFile(wait, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.full(time.Minute)
+	s.stop()
 }

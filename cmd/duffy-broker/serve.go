@@ -214,7 +214,7 @@ type daemon struct {
 // run serves until ctx ends, then stops in order. A second signal, which stop
 // makes deadly again, cuts that short.
 func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
-	cfg := api.Config{Broker: d.broker, Log: d.log, Version: version(), AnonymousRead: o.anonymous, Legacy: d.legacy.Load}
+	cfg := api.Config{Broker: d.broker, Log: d.log, Version: version(), AnonymousRead: o.anonymous, Legacy: d.legacy.Load, Stopping: ctx.Done()}
 	server := api.NewServer(api.New(cfg))
 	servers := []*http.Server{server}
 	failed := make(chan error, 2)
