@@ -48,6 +48,14 @@ defaults {
   }
 }
 
+# What tenants have that set nothing of their own. These are the built-in values.
+#
+# tenant_defaults {
+#   node_quota           = 10    # nodes at once
+#   session_lifetime     = "6h"  # of a session that is not extended
+#   session_lifetime_max = "12h" # beyond which it can't be extended
+# }
+
 template "local" {
   # The Terraform module that makes one node, relative to this file.
   module = "./modules/local"

@@ -56,6 +56,8 @@ type fake struct {
 	actor   broker.Tenant // of the last call
 	request broker.SessionRequest
 	update  broker.SessionUpdate
+
+	tenantUpdate broker.TenantUpdate
 }
 
 const goodKey = "ae6c10d0-0b13-554c-b976-a05d8a18f0cc"
@@ -174,6 +176,25 @@ func (f *fake) LegacyReport(_ context.Context, actor broker.Tenant) ([]broker.Te
 	f.actor = actor
 	return nil, f.err
 }
+
+func (f *fake) Tenant(context.Context, broker.Tenant, int64) (broker.Tenant, error) {
+	return f.tenants[2], f.err
+}
+
+func (f *fake) VisibleTenants(context.Context, broker.Tenant) ([]broker.Tenant, error) {
+	return []broker.Tenant{f.tenants[2]}, f.err
+}
+
+func (f *fake) CreateTenant(_ context.Context, _, t broker.Tenant) (broker.Tenant, string, error) {
+	return t, goodKey, f.err
+}
+
+func (f *fake) UpdateTenant(_ context.Context, _ broker.Tenant, _ int64, u broker.TenantUpdate) (broker.Tenant, string, error) {
+	f.tenantUpdate = u
+	return f.tenants[2], goodKey, f.err
+}
+
+func (f *fake) TenantDefaults() broker.TenantDefaults { return broker.TenantDefaults{} }
 
 func newFake() *fake {
 	created := time.Date(2026, 11, 23, 17, 32, 29, 383593123, time.UTC)

@@ -23,6 +23,11 @@ func (s *server) routes() {
 	get(v1, "/nodes/:id", s.tenant(s.showNode))
 	get(v1, "/nodes/:id/logs", s.tenant(s.nodeLogs))
 
+	v1.POST("/tenants", s.tenant(s.createTenant))
+	get(v1, "/tenants", s.tenant(s.listTenants))
+	get(v1, "/tenants/:id", s.tenant(s.showTenant))
+	v1.PUT("/tenants/:id", s.tenant(s.updateTenant))
+
 	get(v1, "/legacy-keys", s.tenant(s.listLegacyKeys))
 	v1.POST("/tenants/:id/legacy-keys", s.tenant(s.createLegacyKey))
 	v1.DELETE("/tenants/:id/legacy-keys/:key", s.tenant(s.deleteLegacyKey))

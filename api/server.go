@@ -43,6 +43,11 @@ type useCases interface {
 	Nodes(ctx context.Context, actor broker.Tenant) ([]broker.Node, error)
 
 	NodeLog(ctx context.Context, actor broker.Tenant, req broker.NodeLogRequest, write func(line []byte) error) error
+	Tenant(ctx context.Context, actor broker.Tenant, id int64) (broker.Tenant, error)
+	VisibleTenants(ctx context.Context, actor broker.Tenant) ([]broker.Tenant, error)
+	CreateTenant(ctx context.Context, actor, t broker.Tenant) (broker.Tenant, string, error)
+	UpdateTenant(ctx context.Context, actor broker.Tenant, id int64, u broker.TenantUpdate) (broker.Tenant, string, error)
+	TenantDefaults() broker.TenantDefaults
 
 	Healthy(ctx context.Context) error
 

@@ -130,19 +130,19 @@ func (s *server) wireSessions(ctx context.Context, sessions []broker.Session) ([
 	for _, session := range sessions {
 		tenant := tenants[session.TenantID]
 		tenant.ID = session.TenantID // clients want one, whatever happened to its record
-		wire = append(wire, wireSession(session, tenant, nodes))
+		wire = append(wire, wireSession(session, wireTenant(tenant, s.cfg.Broker.TenantDefaults()), nodes))
 	}
 	return wire, nil
 }
 
-func wireSession(s broker.Session, t broker.Tenant, nodes map[int64]broker.Node) v1.Session {
+func wireSession(s broker.Session, t v1.Tenant, nodes map[int64]broker.Node) v1.Session {
 	wire := v1.Session{
 		RetiredAt: v1.Time{Time: s.RetiredAt},
 		Active:    s.State == broker.SessionActive,
 		CreatedAt: v1.Time{Time: s.CreatedAt},
 		ID:        s.ID,
 		ExpiresAt: v1.Time{Time: s.ExpiresAt},
-		Tenant:    wireTenant(t),
+		Tenant:    t,
 		Data:      v1.SessionData{NodesSpecs: make([]v1.NodesSpec, 0, len(s.Specs))},
 		Nodes:     make([]v1.SessionNode, 0, len(s.Nodes)),
 	}
@@ -169,7 +169,7 @@ func wireSession(s broker.Session, t broker.Tenant, nodes map[int64]broker.Node)
 	return wire
 }
 
-func wireTenant(t broker.Tenant) v1.Tenant {
+func wireTenant(t broker.Tenant, d broker.TenantDefaults) v1.Tenant {
 	return v1.Tenant{
 		RetiredAt:                   v1.Time{Time: t.RetiredAt},
 		Active:                      t.Active(),
@@ -181,8 +181,8 @@ func wireTenant(t broker.Tenant) v1.Tenant {
 		SessionLifetime:             (*v1.Seconds)(t.SessionLifetime),
 		SessionLifetimeMax:          (*v1.Seconds)(t.SessionLifetimeMax),
 		ID:                          t.ID,
-		EffectiveNodeQuota:          t.Quota(),
-		EffectiveSessionLifetime:    v1.Seconds(t.Lifetime()),
-		EffectiveSessionLifetimeMax: v1.Seconds(t.LifetimeMax()),
+		EffectiveNodeQuota:          d.Quota(t),
+		EffectiveSessionLifetime:    v1.Seconds(d.Lifetime(t)),
+		EffectiveSessionLifetimeMax: v1.Seconds(d.LifetimeMax(t)),
 	}
 }

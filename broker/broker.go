@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -53,7 +54,10 @@ type Broker struct {
 	legacy        map[legacyKeyRef]*legacyUse
 	legacyFlushed time.Time
 
-	unmet unmet
+	unmet    unmet
+	lastUsed map[int64]time.Time // by tenant: logins that are not written down yet
+
+	defaults atomic.Pointer[TenantDefaults]
 }
 
 // New makes a Broker.
@@ -243,12 +247,12 @@ func (b *Broker) reserve(ctx context.Context, actor Tenant, req SessionRequest, 
 			return err
 		}
 		keys = tenant.SSHKey
-		if err := checkQuota(tx, tenant, req.Specs); err != nil {
+		if err := checkQuota(tx, tenant, b.TenantDefaults().Quota(tenant), req.Specs); err != nil {
 			return err
 		}
 		s = Session{
 			TenantID: tenant.ID, State: SessionPreparing, Specs: req.Specs, Request: request,
-			CreatedAt: now, ExpiresAt: now.Add(tenant.Lifetime()),
+			CreatedAt: now, ExpiresAt: now.Add(b.TenantDefaults().Lifetime(tenant)),
 		}
 		if err := tx.CreateSession(&s); err != nil {
 			return err
@@ -289,7 +293,7 @@ func requestTenant(tx ReadTx, actor Tenant, req SessionRequest) (Tenant, error) 
 	return tenant, nil
 }
 
-func checkQuota(tx ReadTx, t Tenant, specs []NodesSpec) error {
+func checkQuota(tx ReadTx, t Tenant, quota int, specs []NodesSpec) error {
 	if t.IsAdmin {
 		return nil
 	}
@@ -305,8 +309,8 @@ func checkQuota(tx ReadTx, t Tenant, specs []NodesSpec) error {
 		// Beyond any quota, and far from overflow.
 		asked = min(asked+min(spec.Quantity, math.MaxInt32), math.MaxInt32)
 	}
-	if held+asked > t.Quota() {
-		return Errorf(CodeQuota, "quota exceeded: requested nodes (%d) + current allocation (%d) = %d > %d", asked, held, held+asked, t.Quota()).
+	if held+asked > quota {
+		return Errorf(CodeQuota, "quota exceeded: requested nodes (%d) + current allocation (%d) = %d > %d", asked, held, held+asked, quota).
 			WithHint("give back a session that is not needed any more, or ask for fewer nodes")
 	}
 	return nil
@@ -573,7 +577,7 @@ func (b *Broker) UpdateSession(ctx context.Context, actor Tenant, id int64, u Se
 			if err != nil {
 				return err
 			}
-			s.ExpiresAt = u.Expires.resolve(s, tenant, actor.IsAdmin)
+			s.ExpiresAt = u.Expires.resolve(s, b.TenantDefaults().LifetimeMax(tenant), actor.IsAdmin)
 			if err := tx.UpdateSession(SessionActive, s); err != nil {
 				return err
 			}

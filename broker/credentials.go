@@ -71,13 +71,15 @@ func (b *Broker) Authenticate(ctx context.Context, name, key string) (Tenant, er
 		return Tenant{}, err
 	}
 	// An unknown name costs the same comparison as a known one.
-	if !b.cfg.Keys.EqualAPIKey(key, t.KeyHash) || err != nil {
+	hash, ok := t.fits(b.cfg.Keys, key)
+	if !ok || err != nil {
 		return Tenant{}, Errorf(CodeUnauthorized, "tenant name and API key don't fit")
 	}
 	if !t.Active() {
 		return Tenant{}, Errorf(CodeForbidden, "tenant '%s' is retired", name)
 	}
-	b.rehash(ctx, t, key, t.KeyHash)
+	b.rehash(ctx, t, key, hash)
+	b.noteUse(t.ID)
 	return t, nil
 }
 
@@ -94,9 +96,11 @@ func (b *Broker) rehash(ctx context.Context, t Tenant, key string, old []byte) {
 		if err != nil {
 			return err
 		}
-		if bytes.Equal(now.KeyHash, old) {
-			now.KeyHash = fresh
-			return tx.UpdateTenant(now)
+		for _, hash := range []*[]byte{&now.KeyHash, &now.PreviousKeyHash} {
+			if bytes.Equal(*hash, old) {
+				*hash = fresh
+				return tx.UpdateTenant(now)
+			}
 		}
 		i := slices.IndexFunc(now.LegacyKeys, func(k LegacyKey) bool { return bytes.Equal(k.Hash, old) })
 		if i < 0 {

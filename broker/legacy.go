@@ -295,7 +295,7 @@ func (b *Broker) KeepSession(ctx context.Context, actor Tenant, id int64, d time
 			}
 		}
 		s.Kept = true
-		s.ExpiresAt = Expiry{Delta: d}.resolve(s, tenant, actor.IsAdmin)
+		s.ExpiresAt = Expiry{Delta: d}.resolve(s, b.TenantDefaults().LifetimeMax(tenant), actor.IsAdmin)
 		if err := tx.UpdateSession(SessionActive, s); err != nil {
 			return err
 		}

@@ -145,6 +145,9 @@ func KeyUses(ctx context.Context, store Store, r Resealer, keyOf func(hash []byt
 			continue // may not log in, whatever its hash
 		}
 		hashes := [][]byte{t.KeyHash}
+		if t.PreviousKeyHash != nil {
+			hashes = append(hashes, t.PreviousKeyHash)
+		}
 		for _, k := range t.LegacyKeys {
 			hashes = append(hashes, k.Hash)
 		}

@@ -105,13 +105,13 @@ type Expiry struct {
 var latestEnd = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
 // resolve gives the new end of s, bounded below by its start and, unless
-// unbounded, above by its tenant's maximum: Duffy bounds silently, too.
-func (e Expiry) resolve(s Session, t Tenant, unbounded bool) time.Time {
+// unbounded, above by its longest lifetime: Duffy bounds silently, too.
+func (e Expiry) resolve(s Session, longest time.Duration, unbounded bool) time.Time {
 	end := e.At
 	if end.IsZero() {
 		end = s.ExpiresAt.Add(e.Delta)
 	}
-	if latest := s.CreatedAt.Add(t.LifetimeMax()); !unbounded && end.After(latest) {
+	if latest := s.CreatedAt.Add(longest); !unbounded && end.After(latest) {
 		end = latest
 	}
 	if end.After(latestEnd) {

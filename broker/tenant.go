@@ -18,8 +18,12 @@ type Tenant struct {
 	RetiredAt time.Time `json:"retired_at,omitzero"` // not zero: may not log in
 	// SSHKey is one or more public keys, a line each: what contextualize writes.
 	SSHKey string `json:"ssh_key"`
-	// KeyHash is the keyed hash of the API key, never the key.
-	KeyHash []byte `json:"key_hash"`
+	// KeyHash is the keyed hash of the API key, never the key. PreviousKeyHash is
+	// that of the key before it, as long as that one is valid, too.
+	KeyHash         []byte `json:"key_hash"`
+	PreviousKeyHash []byte `json:"previous_key_hash,omitempty"`
+	// LastUsed is when one of its keys was last used: at most a minute behind.
+	LastUsed time.Time `json:"last_used,omitzero"`
 	// LegacyKeys are its keys for the legacy API.
 	LegacyKeys []LegacyKey `json:"legacy_keys,omitempty"`
 
@@ -31,16 +35,28 @@ type Tenant struct {
 // Active tells whether the tenant is not retired.
 func (t Tenant) Active() bool { return t.RetiredAt.IsZero() }
 
-// Quota is how many nodes the tenant may hold at once. Admins have none: the
-// number then only informs.
-func (t Tenant) Quota() int { return valueOr(t.NodeQuota, DefaultNodeQuota) }
+// TenantDefaults is what holds for tenants that set nothing of their own. A nil
+// field means Duffy's default.
+type TenantDefaults struct {
+	NodeQuota          *int
+	SessionLifetime    *time.Duration
+	SessionLifetimeMax *time.Duration
+}
 
-// Lifetime is how long its sessions last if nobody asks for more.
-func (t Tenant) Lifetime() time.Duration { return valueOr(t.SessionLifetime, DefaultSessionLifetime) }
+// Quota is how many nodes t may hold at once. Admins have none: the number then
+// only informs.
+func (d TenantDefaults) Quota(t Tenant) int {
+	return valueOr(t.NodeQuota, valueOr(d.NodeQuota, DefaultNodeQuota))
+}
 
-// LifetimeMax is how long its sessions may last, counted from their start.
-func (t Tenant) LifetimeMax() time.Duration {
-	return valueOr(t.SessionLifetimeMax, DefaultSessionLifetimeMax)
+// Lifetime is how long t's sessions last if nobody asks for more.
+func (d TenantDefaults) Lifetime(t Tenant) time.Duration {
+	return valueOr(t.SessionLifetime, valueOr(d.SessionLifetime, DefaultSessionLifetime))
+}
+
+// LifetimeMax is how long t's sessions may last, counted from their start.
+func (d TenantDefaults) LifetimeMax(t Tenant) time.Duration {
+	return valueOr(t.SessionLifetimeMax, valueOr(d.SessionLifetimeMax, DefaultSessionLifetimeMax))
 }
 
 func valueOr[T any](p *T, fallback T) T {

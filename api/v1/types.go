@@ -138,6 +138,61 @@ type Tenant struct {
 	EffectiveSessionLifetimeMax Seconds  `json:"effective_session_lifetime_max"`
 }
 
+// TenantDetail is a tenant by itself.
+type TenantDetail struct {
+	Tenant
+	// LastUsed is when one of its API keys was last used; null: never.
+	LastUsed Time `json:"last_used"`
+	// PreviousKeyValid: beside the API key, the one before it is valid.
+	PreviousKeyValid bool `json:"previous_api_key_valid"`
+}
+
+// TenantAnswer is the answer about one tenant.
+type TenantAnswer struct {
+	Action Action       `json:"action"`
+	Tenant TenantDetail `json:"tenant"`
+}
+
+// TenantsAnswer is the answer about several tenants.
+type TenantsAnswer struct {
+	Action  Action         `json:"action"`
+	Tenants []TenantDetail `json:"tenants"`
+}
+
+// TenantWithKey is a tenant whose API key may have changed.
+type TenantWithKey struct {
+	TenantDetail
+	APIKey *string `json:"api_key"` // a new one, shown this once, or masked; null when it was retired or un-retired
+}
+
+// TenantWithKeyAnswer is the answer about a tenant that was changed.
+type TenantWithKeyAnswer struct {
+	Action Action        `json:"action"`
+	Tenant TenantWithKey `json:"tenant"`
+}
+
+// TenantCreated is a new tenant. Its keys are shown, this once.
+type TenantCreated struct {
+	TenantWithKey
+	SSHKey *string `json:"ssh_key"`
+}
+
+// TenantCreatedAnswer is the answer about a new tenant.
+type TenantCreatedAnswer struct {
+	Action Action        `json:"action"`
+	Tenant TenantCreated `json:"tenant"`
+}
+
+// TenantCreate is the body of POST /tenants.
+type TenantCreate struct {
+	Name               string  `json:"name"`
+	IsAdmin            bool    `json:"is_admin"`
+	SSHKey             string  `json:"ssh_key"`              // public keys, a line each
+	NodeQuota          *int    `json:"node_quota"`           // nil: the default
+	SessionLifetime    *string `json:"session_lifetime"`     // "1d 2h", or seconds; nil: the default
+	SessionLifetimeMax *string `json:"session_lifetime_max"` // nil: the default
+}
+
 // Masked stands in answers where a secret would.
 const Masked = "**********"
 

@@ -6,6 +6,7 @@
 //	terraform         which Terraform, and how many runs of it at once
 //	account "NAME"    how fast runs may start against one provider account
 //	legacy            how the API of Duffy v2 answers
+//	tenant_defaults   quota and lifetimes of tenants that have none of their own
 //	defaults          settings of every pool
 //	template "NAME"   settings of the pools, and other templates, that extend it
 //	pool "NAME"       one pool
@@ -54,6 +55,8 @@ type File struct {
 	// Accounts are in the order of the file, complete and checked. There are none
 	// when the file has an error.
 	Accounts []broker.Account
+	// TenantDefaults are the settings of the tenant_defaults block.
+	TenantDefaults broker.TenantDefaults
 
 	files map[string]*hcl.File
 }
@@ -105,7 +108,7 @@ func Load(path string) (*File, hcl.Diagnostics) {
 
 	diags = tidy(append(diags, l.diags...))
 	if !diags.HasErrors() {
-		f.Pools, f.Accounts, f.Legacy = pools, accounts, legacy
+		f.Pools, f.Accounts, f.Legacy, f.TenantDefaults = pools, accounts, legacy, l.tenants
 	}
 	return f, diags
 }
@@ -134,6 +137,7 @@ type loader struct {
 	context *hcl.EvalContext
 	syntax  hcl.Diagnostics // what the parser found
 	diags   hcl.Diagnostics // what we found
+	tenants broker.TenantDefaults
 }
 
 // report notes a mistake at a place.
@@ -160,6 +164,7 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	l.terraform(top.blocks("terraform"), tf)
 	accounts := l.accounts(top.blocks("account"))
 	legacy := l.legacy(top.blocks("legacy"))
+	l.tenants = l.tenantDefaults(top.blocks("tenant_defaults"))
 	defaults := l.defaults(top.blocks("defaults"))
 	templates := l.layers(top.blocks("template"))
 	pools := l.layers(top.blocks("pool"))

@@ -146,6 +146,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 		Store: store, Contextualizer: contextualizer, Keys: keys, Pools: d.pools, Log: log, Now: time.Now,
 		Logs: engineLogs{&d}, Wake: func() { d.loop.Wake() },
 	})
+	d.broker.SetTenantDefaults(file.TenantDefaults)
 	id, err := d.broker.Identity(ctx)
 	if err != nil {
 		return err
@@ -231,6 +232,7 @@ func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
 	parts.Go(func() { d.loop.Run(loopCtx) })
 	parts.Go(func() { d.reloadOnHangup(loopCtx) })
 	parts.Go(func() { d.reseal.run(loopCtx) })
+	parts.Go(func() { d.flushUse(loopCtx) })
 	d.log.InfoContext(ctx, "serving", "address", d.listener.Addr().String(), "data", d.dir.path)
 	d.announce(ctx)
 
@@ -248,8 +250,8 @@ func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
 			d.log.WarnContext(ctx, "requests cut short", "error", shutdownErr)
 		}
 	}
-	if flushErr := d.broker.FlushLegacyUse(drainCtx); flushErr != nil {
-		d.log.WarnContext(ctx, "use of legacy keys can't be written down", "error", flushErr)
+	if flushErr := d.broker.FlushUse(drainCtx); flushErr != nil {
+		d.log.WarnContext(ctx, "use of keys can't be written down", "error", flushErr)
 	}
 	stopLoop()
 	parts.Wait()
@@ -304,6 +306,7 @@ func (d *daemon) reload(ctx context.Context) ([]broker.Pool, error) {
 	}
 	d.pools.Set(pools, file.Accounts...)
 	d.legacy.Store(legacySettings(file.Legacy))
+	d.broker.SetTenantDefaults(file.TenantDefaults)
 	return pools, nil
 }
 

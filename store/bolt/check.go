@@ -96,7 +96,7 @@ func (t *tx) checkSessions(report func(error)) {
 func (t *tx) checkTenants(report func(error)) {
 	byName := index{}
 	checkRecords(t, report, bucketTenants, func(tenant broker.Tenant) int64 {
-		byName[tenant.Name] = string(idKey(tenant.ID))
+		byName[string(nameKey(tenant.Name))] = string(idKey(tenant.ID))
 		return tenant.ID
 	})
 	t.compare(report, bucketTenantsByName, byName)

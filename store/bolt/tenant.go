@@ -1,8 +1,19 @@
 package bolt
 
 import (
+	"unicode/utf8"
+
 	"github.com/duffy-broker/duffy-broker/broker"
 )
+
+// nameKey is the key of a tenant's name. A key can't be empty, but a name can, as
+// in Duffy: it has a byte that no other name begins with.
+func nameKey(name string) []byte {
+	if name == "" {
+		return []byte{0xff}
+	}
+	return []byte(name)
+}
 
 // Identity implements [broker.ReadTx].
 func (t *tx) Identity() (broker.Identity, error) {
@@ -36,7 +47,7 @@ func (t *tx) Tenant(id int64) (broker.Tenant, error) {
 
 // TenantByName implements [broker.ReadTx].
 func (t *tx) TenantByName(name string) (broker.Tenant, error) {
-	id, ok, err := t.getID(bucketTenantsByName, []byte(name))
+	id, ok, err := t.getID(bucketTenantsByName, nameKey(name))
 	if err != nil {
 		return broker.Tenant{}, err
 	}
@@ -65,7 +76,7 @@ func (t *tx) CreateTenant(tenant *broker.Tenant) error {
 	if err := t.write(bucketTenants, idKey(id), stored); err != nil {
 		return err
 	}
-	if err := t.put(bucketTenantsByName, []byte(stored.Name), idKey(id)); err != nil {
+	if err := t.put(bucketTenantsByName, nameKey(stored.Name), idKey(id)); err != nil {
 		return err
 	}
 	tenant.ID = id
@@ -86,17 +97,17 @@ func (t *tx) UpdateTenant(tenant broker.Tenant) error {
 	if err := t.write(bucketTenants, idKey(tenant.ID), tenant); err != nil || old.Name == tenant.Name {
 		return err
 	}
-	if err := t.remove(bucketTenantsByName, []byte(old.Name)); err != nil {
+	if err := t.remove(bucketTenantsByName, nameKey(old.Name)); err != nil {
 		return err
 	}
-	return t.put(bucketTenantsByName, []byte(tenant.Name), idKey(tenant.ID))
+	return t.put(bucketTenantsByName, nameKey(tenant.Name), idKey(tenant.ID))
 }
 
 func (t *tx) nameIsFree(name string) error {
-	if err := named("the name of a tenant", name); err != nil {
-		return err
+	if !utf8.ValidString(name) {
+		return broker.Errorf(broker.CodeInvalid, "the name of a tenant %q is not valid UTF-8", name)
 	}
-	_, ok, err := t.getID(bucketTenantsByName, []byte(name))
+	_, ok, err := t.getID(bucketTenantsByName, nameKey(name))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,10 @@
 package memory
 
-import "github.com/duffy-broker/duffy-broker/broker"
+import (
+	"unicode/utf8"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
 
 // Identity implements [broker.ReadTx].
 func (t *tx) Identity() (broker.Identity, error) {
@@ -67,8 +71,8 @@ func (t *tx) UpdateTenant(tenant broker.Tenant) error {
 }
 
 func (t *tx) nameIsFree(name string) error {
-	if err := named("the name of a tenant", name); err != nil {
-		return err
+	if !utf8.ValidString(name) {
+		return broker.Errorf(broker.CodeInvalid, "the name of a tenant %q is not valid UTF-8", name)
 	}
 	for _, tenant := range t.tenants {
 		if tenant.Name == name {

@@ -14,6 +14,12 @@ account "cloud-us" {
   rate_limit = "2.5/s"
 }
 
+tenant_defaults {
+  node_quota           = 20
+  session_lifetime     = "8h"
+  session_lifetime_max = "1d"
+}
+
 defaults {
   account        = "cloud-eu"
   concurrency    = 2

@@ -1,0 +1,7 @@
+tenant_defaults {
+  node_quota = -1
+}
+
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,11 @@
+tenant_defaults {
+  node_quota = 1
+}
+
+tenant_defaults {
+  node_quota = 2
+}
+
+pool "a" {
+  module = "../modules/local"
+}
