@@ -725,8 +725,10 @@ func TestClientGone_withinAnswer(t *testing.T) {
 	broken := errors.New("broken pipe")
 	tests := map[string]struct {
 		write, flush, abandonErr error
+		key                      string
 		abandoned                bool
 	}{
+		"it can ask again":            {write: broken, flush: broken, key: "k"},
 		"write fails":                 {write: broken, abandoned: true},
 		"flush fails":                 {flush: broken, abandoned: true},
 		"can't be retired either":     {flush: broken, abandonErr: broken, abandoned: true},
@@ -739,7 +741,11 @@ func TestClientGone_withinAnswer(t *testing.T) {
 			h := New(Config{Broker: f, Log: slog.New(slog.DiscardHandler)})
 			req := httptest.NewRequest(http.MethodPost, "/api/v1/sessions", strings.NewReader(sessionBody))
 			asDemo(req)
+			req.Header.Set("Idempotency-Key", test.key)
 			h.ServeHTTP(brokenWriter{httptest.NewRecorder(), test.write, test.flush}, req)
+			if f.request.IdempotencyKey != test.key {
+				t.Errorf("idempotency key %q, want %q", f.request.IdempotencyKey, test.key)
+			}
 			close(f.abandoned)
 			id, abandoned := <-f.abandoned
 			if abandoned != test.abandoned || abandoned && id != 7 {

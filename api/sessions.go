@@ -14,18 +14,24 @@ import (
 // abandonTimeout bounds how long taking an unread session back may last.
 const abandonTimeout = time.Minute
 
+// idempotencyHeader is how a client says that a request is the same as before.
+const idempotencyHeader = "Idempotency-Key"
+
 func (s *server) createSession(c *gin.Context, actor broker.Tenant) error {
 	req, err := sessionRequest(c)
 	if err != nil {
 		return err
 	}
+	req.IdempotencyKey = c.GetHeader(idempotencyHeader)
 	ctx := c.Request.Context()
 	session, err := s.cfg.Broker.RequestSession(ctx, actor, req)
 	if err != nil {
 		return err
 	}
 	if err := s.deliverSession(c, session); err != nil {
-		s.abandon(ctx, session.ID) // its tenant does not know that it exists
+		if req.IdempotencyKey == "" {
+			s.abandon(ctx, session.ID) // its tenant does not know that it exists
+		} // else it can ask again
 		return err
 	}
 	return nil

@@ -50,6 +50,9 @@ type Broker struct {
 
 	mu      sync.Mutex
 	serving map[string]bool // Session.Request of the calls in progress
+	// keyed is which requests with an idempotency key are in progress. What is
+	// waited for is closed when they end.
+	keyed map[idempotencyRef]chan struct{}
 	// Uses of legacy keys that are not written down yet, and when that was done last.
 	legacy        map[legacyKeyRef]*legacyUse
 	legacyFlushed time.Time
@@ -187,7 +190,8 @@ func EndSession(tx Tx, s *Session, now time.Time, why string) error {
 
 // RequestSession lends nodes to a tenant, all of the specs or nothing. It
 // returns after the session was committed and the tenant's key is on every
-// node. A node that can't be reached is replaced from stock.
+// node. A node that can't be reached is replaced from stock. A request with an
+// idempotency key goes on when ctx is cancelled: its client may ask again.
 //
 // Errors: CodeInvalid, CodeForbidden, CodeQuota, CodeCapacity (not enough ready
 // nodes), CodeUnavailable (nodes failed, and no spare is left).
@@ -195,6 +199,13 @@ func (b *Broker) RequestSession(ctx context.Context, actor Tenant, req SessionRe
 	if err := b.checkRequest(actor, req); err != nil {
 		return Session{}, err
 	}
+	if req.IdempotencyKey != "" {
+		return b.requestOnce(ctx, actor, req)
+	}
+	return b.request(ctx, actor, req, nil)
+}
+
+func (b *Broker) request(ctx context.Context, actor Tenant, req SessionRequest, once *Idempotency) (Session, error) {
 	request := NewUID()
 	done := b.serve(request)
 	defer func() {
@@ -202,20 +213,20 @@ func (b *Broker) RequestSession(ctx context.Context, actor Tenant, req SessionRe
 		b.cfg.Wake() // stock has shrunk, or a leftover is to be repaired
 	}()
 
-	session, keys, err := b.reserve(ctx, actor, req, request)
+	session, keys, err := b.reserve(ctx, actor, req, request, once)
 	b.noteDemand(actor, req, err)
 	if err != nil {
 		// A store that failed may have kept the change all the same.
 		if code := CodeOf(err); session.ID != 0 && (code == CodeInternal || code == CodeUnavailable) {
-			b.abandon(ctx, session.ID, request, err)
+			b.abandon(ctx, session.ID, request, once, err)
 		}
 		return Session{}, err
 	}
-	if session.State == SessionActive {
+	if session.State != SessionPreparing {
 		return session, nil
 	}
 	if err := b.contextualize(ctx, &session, keys); err != nil {
-		b.abandon(ctx, session.ID, request, err)
+		b.abandon(ctx, session.ID, request, once, err)
 		return Session{}, err
 	}
 	return session, nil
@@ -239,9 +250,16 @@ func (b *Broker) checkRequest(actor Tenant, req SessionRequest) error {
 // reserve commits the session with its nodes. Where no node needs its tenant's
 // key the session is active at once; else it is preparing, its nodes are
 // contextualizing, and keys are what to put on them.
-func (b *Broker) reserve(ctx context.Context, actor Tenant, req SessionRequest, request string) (s Session, keys string, err error) {
+// once, unless nil, is stored with it, or finds what it became earlier.
+func (b *Broker) reserve(ctx context.Context, actor Tenant, req SessionRequest, request string, once *Idempotency) (s Session, keys string, err error) {
 	now := b.cfg.Now()
 	err = b.cfg.Store.Update(ctx, func(tx Tx) error {
+		s = Session{}
+		if once != nil {
+			if s, err = earlier(tx, *once, now); err != nil || s.ID != 0 {
+				return err
+			}
+		}
 		tenant, err := requestTenant(tx, actor, req)
 		if err != nil {
 			return err
@@ -257,6 +275,12 @@ func (b *Broker) reserve(ctx context.Context, actor Tenant, req SessionRequest, 
 		if err := tx.CreateSession(&s); err != nil {
 			return err
 		}
+		if once != nil {
+			once.SessionID, once.CreatedAt = s.ID, now
+			if err := tx.SetIdempotency(*once); err != nil {
+				return err
+			}
+		}
 		active := true
 		for _, spec := range req.Specs {
 			taken, err := b.take(tx, &s, spec, spec.Quantity, now)
@@ -268,7 +292,7 @@ func (b *Broker) reserve(ctx context.Context, actor Tenant, req SessionRequest, 
 			}
 		}
 		if active {
-			return MoveSession(tx, &s, SessionActive, now, "")
+			return handOut(tx, &s, now)
 		}
 		return tx.UpdateSession(SessionPreparing, s)
 	})
@@ -386,7 +410,7 @@ func (b *Broker) contextualize(ctx context.Context, s *Session, keys string) err
 				return err
 			}
 		}
-		return MoveSession(tx, &active, SessionActive, now, "")
+		return handOut(tx, &active, now)
 	})
 	if err != nil {
 		return err
@@ -490,7 +514,7 @@ func (b *Broker) replace(ctx context.Context, s *Session, failed map[int64]error
 
 // abandon gives up a session that was not acknowledged. Should the store refuse,
 // the reconcile loop does it, since nobody serves the request any more.
-func (b *Broker) abandon(ctx context.Context, id int64, request string, cause error) {
+func (b *Broker) abandon(ctx context.Context, id int64, request string, once *Idempotency, cause error) {
 	ctx = context.WithoutCancel(ctx)
 	now := b.cfg.Now()
 	err := b.cfg.Store.Update(ctx, func(tx Tx) error {
@@ -500,6 +524,11 @@ func (b *Broker) abandon(ctx context.Context, id int64, request string, cause er
 		}
 		if err != nil {
 			return err
+		}
+		if once != nil { // the same request again is a new one
+			if err := tx.SetIdempotency(Idempotency{TenantID: once.TenantID, Key: once.Key, CreatedAt: now}); err != nil {
+				return err
+			}
 		}
 		// A commit whose answer was lost may have made it active.
 		return EndSession(tx, &s, now, MessageOf(cause))

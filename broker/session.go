@@ -85,6 +85,9 @@ func (s *Session) Become(next SessionState, now time.Time) error {
 type SessionRequest struct {
 	TenantID *int64 // for whom; nil: the caller. Only admins may name others
 	Specs    []NodesSpec
+	// IdempotencyKey makes the same request of the same caller give the same
+	// session, for a day. "": each request is another one.
+	IdempotencyKey string
 }
 
 // SessionUpdate changes a session.

@@ -64,6 +64,15 @@ type ReadTx interface {
 	// Events gives events with a sequence number above after, oldest first, at
 	// most limit of them.
 	Events(after int64, limit int) ([]Event, error)
+	// SessionEvents gives those of one session.
+	SessionEvents(sessionID, after int64, limit int) ([]Event, error)
+	// LastEvent gives the highest sequence number ever given, 0 at first.
+	LastEvent() (int64, error)
+
+	// Idempotency gives what SetIdempotency stored under a tenant's key.
+	Idempotency(tenantID int64, key string) (Idempotency, error)
+	// Handouts gives all counters, ordered by tenant, then by pool.
+	Handouts() ([]Handouts, error)
 }
 
 // Tx is a transaction that can write.
@@ -116,6 +125,14 @@ type Tx interface {
 	AppendEvent(e *Event) error
 	// PruneEvents removes events before a time and says how many.
 	PruneEvents(before time.Time) (int, error)
+
+	// SetIdempotency stores i in the place of what was under its tenant and key.
+	SetIdempotency(i Idempotency) error
+	// PruneIdempotency removes what was stored before a time and says how much.
+	PruneIdempotency(before time.Time) (int, error)
+
+	// AddHandouts adds to the counter of a tenant's nodes of a pool.
+	AddHandouts(tenantID int64, pool string, nodes int) error
 }
 
 // Identity tells one broker from another. Tags and directories carry its ID.
@@ -131,11 +148,14 @@ type Identity struct {
 type NodeQuery struct {
 	Pool   string
 	States []NodeState
-	Limit  int // at most this many, the lowest ids first; 0 means all
+	After  int64 // only ids above it
+	Limit  int   // at most this many, the lowest ids first; 0 means all
 }
 
 // SessionQuery selects sessions. Zero fields select all.
 type SessionQuery struct {
 	TenantID int64
 	States   []SessionState
+	After    int64 // only ids above it
+	Limit    int   // at most this many, the lowest ids first; 0 means all
 }

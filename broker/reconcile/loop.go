@@ -205,11 +205,13 @@ func (l *Loop) prune(ctx context.Context, now time.Time) error {
 		if _, err := tx.PruneEvents(now.Add(-keepEvents)); err != nil {
 			return err
 		}
-		_, err := tx.PruneRuns(now.Add(-KeepRuns))
-		return err
+		if _, err := tx.PruneRuns(now.Add(-KeepRuns)); err != nil {
+			return err
+		}
+		return broker.PruneIdempotency(tx, now)
 	})
 	if err != nil {
-		return fmt.Errorf("prune events and runs: %w", err)
+		return fmt.Errorf("prune old records: %w", err)
 	}
 	l.tidied = now
 	return nil

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,6 +47,7 @@ func (s *Store) Check(ctx context.Context) error {
 	t.checkTenants(report)
 	t.checkEvents(report)
 	t.checkRuns(report)
+	t.checkIdempotency(report)
 	if len(findings) == 0 {
 		// Last, since it reads in a goroutine of its own, where faults can't be
 		// caught: by now every page in use has been read.
@@ -103,12 +105,43 @@ func (t *tx) checkTenants(report func(error)) {
 }
 
 func (t *tx) checkEvents(report func(error)) {
-	byTime := index{}
+	byTime, bySession := index{}, index{}
 	checkRecords(t, report, bucketEvents, func(e broker.Event) int64 {
 		byTime[string(eventIndexKey(e))] = ""
+		if key := sessionEventKey(e); key != nil {
+			bySession[string(key)] = ""
+		}
 		return e.Seq
 	})
 	t.compare(report, bucketEventsByTime, byTime)
+	t.compare(report, bucketEventsBySession, bySession)
+}
+
+func (t *tx) checkIdempotency(report func(error)) {
+	byTime := index{}
+	keep := func(bucket string, record any, own func() []byte) func(key, raw []byte) bool {
+		return func(key, raw []byte) bool {
+			if err := json.Unmarshal(raw, record); err != nil {
+				report(fmt.Errorf("%s, key %x: %w", bucket, key, err))
+			} else if !bytes.Equal(key, own()) {
+				report(fmt.Errorf("%s, key %x: the record says it is %x", bucket, key, own()))
+			}
+			return true
+		}
+	}
+	var i broker.Idempotency
+	err := t.scan(bucketIdempotency, nil, keep(bucketIdempotency, &i, func() []byte {
+		byTime[string(idempotencyTimeKey(i))] = ""
+		return idempotencyKey(i.TenantID, i.Key)
+	}))
+	if err != nil {
+		report(err)
+	}
+	t.compare(report, bucketIdempotencyByTime, byTime)
+	var h broker.Handouts
+	if err := t.scan(bucketHandouts, nil, keep(bucketHandouts, &h, func() []byte { return handoutsKey(h.TenantID, h.Pool) })); err != nil {
+		report(err)
+	}
 }
 
 func (t *tx) checkRuns(report func(error)) {

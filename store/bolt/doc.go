@@ -18,9 +18,15 @@
 //	pool_health        pool -> PoolHealth
 //	events             seq -> Event
 //	events_by_time     time, seq
+//	events_by_session  session, seq
 //	runs               id -> Run
 //	runs_by_node       node id, id
 //	run_logs           id -> log of the run
+//	idempotency        tenant, key -> Idempotency
+//	idempotency_by_time  time, tenant, key
+//	handouts           tenant, pool -> Handouts
+//
+// Buckets that came later are made when a file without them is opened.
 //
 // Strings inside a key are preceded by their length, so that no prefix of one
 // query can match the keys of another. A hand-out reads the keys of one state

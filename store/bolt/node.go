@@ -23,13 +23,13 @@ func (t *tx) Node(id int64) (broker.Node, error) {
 // Nodes implements [broker.ReadTx].
 func (t *tx) Nodes(q broker.NodeQuery) ([]broker.Node, error) {
 	if q.Pool == "" && len(q.States) == 0 {
-		return readAll[broker.Node](t, bucketNodes, nil, q.Limit)
+		return readAll[broker.Node](t, bucketNodes, firstID(q.After), q.Limit)
 	}
 	var group []byte
 	if q.Pool != "" {
 		group = stringKey(q.Pool)
 	}
-	ids, err := t.ids(bucketNodesByState, texts(q.States), group, q.Limit)
+	ids, err := t.ids(bucketNodesByState, texts(q.States), group, q.After, q.Limit)
 	if err != nil {
 		return nil, err
 	}

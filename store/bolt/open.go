@@ -80,12 +80,16 @@ func (s *Store) complete() error {
 	return s.update(context.Background(), func(t *tx) (err error) {
 		defer t.guard(&err)
 		*t.dirty = true
+		indexed := t.b.Bucket([]byte(bucketEventsBySession)) != nil
 		for _, name := range addedBuckets() {
 			if _, err := t.b.CreateBucketIfNotExists([]byte(name)); err != nil {
 				return t.fail(err)
 			}
 		}
-		return nil
+		if indexed {
+			return nil
+		}
+		return t.indexEvents()
 	})
 }
 

@@ -22,13 +22,13 @@ func (t *tx) Session(id int64) (broker.Session, error) {
 // Sessions implements [broker.ReadTx].
 func (t *tx) Sessions(q broker.SessionQuery) ([]broker.Session, error) {
 	if q.TenantID == 0 && len(q.States) == 0 {
-		return readAll[broker.Session](t, bucketSessions, nil, 0)
+		return readAll[broker.Session](t, bucketSessions, firstID(q.After), q.Limit)
 	}
 	var group []byte
 	if q.TenantID != 0 {
 		group = idKey(q.TenantID)
 	}
-	ids, err := t.ids(bucketSessionsByState, texts(q.States), group, 0)
+	ids, err := t.ids(bucketSessionsByState, texts(q.States), group, q.After, q.Limit)
 	if err != nil {
 		return nil, err
 	}

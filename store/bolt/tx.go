@@ -31,6 +31,11 @@ const (
 	bucketRuns            = "runs"
 	bucketRunsByNode      = "runs_by_node"
 	bucketRunLogs         = "run_logs"
+
+	bucketEventsBySession   = "events_by_session"
+	bucketIdempotency       = "idempotency"
+	bucketIdempotencyByTime = "idempotency_by_time"
+	bucketHandouts          = "handouts"
 )
 
 func buckets() []string {
@@ -43,7 +48,10 @@ func buckets() []string {
 // addedBuckets are those that came after the first version of the schema: a file
 // without one of them may be an old one. Without any other it has lost something.
 func addedBuckets() []string {
-	return []string{bucketRuns, bucketRunsByNode, bucketRunLogs}
+	return []string{
+		bucketRuns, bucketRunsByNode, bucketRunLogs,
+		bucketEventsBySession, bucketIdempotency, bucketIdempotencyByTime, bucketHandouts,
+	}
 }
 
 const (
@@ -235,8 +243,9 @@ func (t *tx) write(bucket string, key []byte, record any) error {
 }
 
 // ids gives what a by-state index holds for the states and the group, ascending.
-// No states means all states, a nil group means all groups, limit 0 means all.
-func (t *tx) ids(index string, states []string, group []byte, limit int) ([]int64, error) {
+// No states means all states, a nil group means all groups; only ids above last,
+// at most limit of them, and 0 means all.
+func (t *tx) ids(index string, states []string, group []byte, last int64, limit int) ([]int64, error) {
 	if len(states) == 0 {
 		var err error
 		if states, err = t.states(index); err != nil {
@@ -247,9 +256,11 @@ func (t *tx) ids(index string, states []string, group []byte, limit int) ([]int6
 	for _, state := range states {
 		n := 0
 		err := t.scanPrefix(index, stateKey(state, group), func(key, _ []byte) bool {
-			ids = append(ids, keyID(key))
-			n++
-			return group == nil || n != limit // only within one group are ids in order
+			if id := keyID(key); id > last {
+				ids = append(ids, id)
+				n++
+			}
+			return group == nil || limit == 0 || n < limit // only within one group are ids in order
 		})
 		if err != nil {
 			return nil, err
@@ -309,6 +320,9 @@ func stateKey(state string, group []byte) []byte { return append(stringKey(state
 func stringKey(s string) []byte {
 	return append(binary.AppendUvarint(nil, uint64(len(s))), s...)
 }
+
+// firstID is the key to begin at for the ids above last.
+func firstID(last int64) []byte { return idKey(max(0, last) + 1) }
 
 // after gives the first key behind all keys that begin with prefix, nil when
 // there can be none.

@@ -44,3 +44,17 @@ func (t *tx) PruneEvents(before time.Time) (int, error) {
 	set(t, &t.events, kept)
 	return pruned, nil
 }
+
+// SessionEvents implements [broker.ReadTx].
+func (t *tx) SessionEvents(sessionID, after int64, limit int) ([]broker.Event, error) {
+	var found []broker.Event
+	for _, e := range t.events {
+		if e.SessionID == sessionID && sessionID != 0 && e.Seq > after && len(found) < limit {
+			found = append(found, e)
+		}
+	}
+	return clone(found)
+}
+
+// LastEvent implements [broker.ReadTx].
+func (t *tx) LastEvent() (int64, error) { return t.lastEvent, nil }

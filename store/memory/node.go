@@ -13,7 +13,7 @@ func (t *tx) Node(id int64) (broker.Node, error) { return find(t.nodes, id, "nod
 // Nodes implements [broker.ReadTx].
 func (t *tx) Nodes(q broker.NodeQuery) ([]broker.Node, error) {
 	return list(t.nodes, q.Limit, func(n broker.Node) bool {
-		return (q.Pool == "" || q.Pool == n.Pool) && asked(q.States, n.State)
+		return n.ID > q.After && (q.Pool == "" || q.Pool == n.Pool) && asked(q.States, n.State)
 	})
 }
 

@@ -11,8 +11,8 @@ func (t *tx) Session(id int64) (broker.Session, error) { return find(t.sessions,
 
 // Sessions implements [broker.ReadTx].
 func (t *tx) Sessions(q broker.SessionQuery) ([]broker.Session, error) {
-	return list(t.sessions, 0, func(s broker.Session) bool {
-		return (q.TenantID == 0 || q.TenantID == s.TenantID) && asked(q.States, s.State)
+	return list(t.sessions, q.Limit, func(s broker.Session) bool {
+		return s.ID > q.After && (q.TenantID == 0 || q.TenantID == s.TenantID) && asked(q.States, s.State)
 	})
 }
 

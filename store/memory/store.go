@@ -23,7 +23,9 @@ type Store struct {
 	tenants    map[int64]broker.Tenant
 	health     map[string]broker.PoolHealth
 	events     []broker.Event // by sequence number
-	lastNode   int64          // the highest ids ever given
+	idempotent map[string]broker.Idempotency
+	handouts   map[string]broker.Handouts
+	lastNode   int64 // the highest ids ever given
 	lastSess   int64
 	lastTenant int64
 	lastEvent  int64
@@ -40,6 +42,7 @@ func New() *Store {
 		nodes: make(map[int64]broker.Node), terraform: make(map[string][]byte), sessions: make(map[int64]broker.Session),
 		tenants: make(map[int64]broker.Tenant), health: make(map[string]broker.PoolHealth),
 		runs: make(map[int64]broker.Run), runLogs: make(map[int64][]byte),
+		idempotent: make(map[string]broker.Idempotency), handouts: make(map[string]broker.Handouts),
 	}
 }
 

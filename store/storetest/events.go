@@ -77,6 +77,41 @@ func (s *suite) testEvents(t *testing.T) {
 			same(t, fmt.Sprintf("events after %d, at most %d", tt.after, tt.limit), read(t, store, events(tt.after, tt.limit)), all[tt.from:tt.to])
 		}
 	})
+	t.Run("of a session", func(t *testing.T) {
+		store := s.store(t)
+		sessions := []int64{1, 0, 256, 1, 2, 1}
+		var all []broker.Event
+		update(t, store, func(tx broker.Tx) error {
+			all = nil
+			for i, id := range sessions {
+				e := broker.Event{At: start().Add(time.Duration(i)), SessionID: id}
+				if err := tx.AppendEvent(&e); err != nil {
+					return err
+				}
+				all = append(all, e)
+			}
+			return nil
+		})
+		if got := read(t, store, broker.ReadTx.LastEvent); got != 6 {
+			t.Errorf("last event %d, want 6", got)
+		}
+		check := func(session, after int64, limit int, want ...broker.Event) {
+			t.Helper()
+			got := read(t, store, func(tx broker.ReadTx) ([]broker.Event, error) { return tx.SessionEvents(session, after, limit) })
+			same(t, fmt.Sprintf("events of session %d after %d, at most %d", session, after, limit), got, want)
+		}
+		check(1, 0, 10, all[0], all[3], all[5])
+		check(1, 1, 10, all[3], all[5])
+		check(1, -5, 2, all[0], all[3])
+		check(1, 6, 10)
+		check(1, 0, 0)
+		check(256, 0, 10, all[2])
+		check(3, 0, 10)
+		check(0, 0, 10)
+		prune(t, store, start().Add(4))
+		check(1, 0, 10, all[5])
+		check(256, 0, 10)
+	})
 	t.Run("prune", func(t *testing.T) {
 		store := s.store(t)
 		at := func(d time.Duration) time.Time { return start().Add(d) }

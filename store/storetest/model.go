@@ -42,7 +42,7 @@ func (m model) clone() model {
 func (m model) everything() everything {
 	return everything{
 		Nodes: values(m.nodes), Counts: count(values(m.nodes)), Terraform: m.terraform,
-		Sessions: values(m.sessions), Tenants: values(m.tenants), Healths: values(m.health), Events: m.events,
+		Sessions: values(m.sessions), Tenants: values(m.tenants), Healths: values(m.health), Events: m.events, Last: m.last.event,
 	}
 }
 
@@ -390,11 +390,14 @@ func (m *model) query(rt *rapid.T, store broker.Store) {
 	q := broker.NodeQuery{
 		Pool:   rapid.SampledFrom(append(pools(), "")).Draw(rt, "pool"),
 		States: rapid.SliceOfN(rapid.SampledFrom(broker.NodeStates()), 0, 4).Draw(rt, "states"),
+		After:  rapid.Int64Range(-1, 3).Draw(rt, "after"),
 		Limit:  rapid.IntRange(0, 4).Draw(rt, "limit"),
 	}
 	sq := broker.SessionQuery{
 		TenantID: rapid.Int64Range(0, 3).Draw(rt, "tenant"),
 		States:   rapid.SliceOfN(rapid.SampledFrom(sessionStates()), 0, 3).Draw(rt, "session states"),
+		After:    rapid.Int64Range(-1, 3).Draw(rt, "sessions after"),
+		Limit:    rapid.IntRange(0, 4).Draw(rt, "session limit"),
 	}
 	name := someName(rt)
 	err := store.View(context.Background(), func(tx broker.ReadTx) error {
@@ -413,9 +416,13 @@ func (m *model) query(rt *rapid.T, store broker.Store) {
 		if err != nil {
 			return err
 		}
-		same(rt, fmt.Sprintf("sessions of %+v", sq), sessions, slices.DeleteFunc(values(m.sessions), func(s broker.Session) bool {
-			return (sq.TenantID != 0 && s.TenantID != sq.TenantID) || (len(sq.States) > 0 && !slices.Contains(sq.States, s.State))
-		}))
+		want := slices.DeleteFunc(values(m.sessions), func(s broker.Session) bool {
+			return s.ID <= sq.After || (sq.TenantID != 0 && s.TenantID != sq.TenantID) || (len(sq.States) > 0 && !slices.Contains(sq.States, s.State))
+		})
+		if sq.Limit > 0 {
+			want = want[:min(sq.Limit, len(want))]
+		}
+		same(rt, fmt.Sprintf("sessions of %+v", sq), sessions, want)
 		tenant, err := tx.TenantByName(name)
 		if m.nameTaken(name, 0) != (err == nil) || (err == nil && tenant.Name != name) {
 			return fmt.Errorf("tenant %s: got %+v, %w", name, tenant, err)

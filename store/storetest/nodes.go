@@ -231,7 +231,7 @@ func (s *suite) testNodeQueries(t *testing.T) {
 // choose answers a query from a list that is ordered by id.
 func choose(all []broker.Node, q broker.NodeQuery) (chosen []broker.Node) {
 	for _, n := range all {
-		if (q.Pool == "" || n.Pool == q.Pool) && (len(q.States) == 0 || slices.Contains(q.States, n.State)) &&
+		if n.ID > q.After && (q.Pool == "" || n.Pool == q.Pool) && (len(q.States) == 0 || slices.Contains(q.States, n.State)) &&
 			(q.Limit == 0 || len(chosen) < q.Limit) {
 			chosen = append(chosen, n)
 		}

@@ -19,8 +19,9 @@ func (s *suite) testPersistence(t *testing.T) {
 			tenant  broker.Tenant
 			health  broker.PoolHealth
 			event   broker.Event
+			idem    broker.Idempotency
 		)
-		for _, p := range []any{&n, &session, &tenant, &health, &event} {
+		for _, p := range []any{&n, &session, &tenant, &health, &event, &idem} {
 			fill(p)
 		}
 		identity := broker.Identity{ID: broker.NewUUID(), CreatedAt: start()}
@@ -33,6 +34,8 @@ func (s *suite) testPersistence(t *testing.T) {
 				func() error { return tx.CreateTenant(&tenant) },
 				func() error { return tx.SetPoolHealth(health) },
 				func() error { return tx.AppendEvent(&event) },
+				func() error { return tx.SetIdempotency(idem) },
+				func() error { return tx.AddHandouts(1, "a", 2) },
 			} {
 				if err := write(); err != nil {
 					return err
@@ -49,6 +52,8 @@ func (s *suite) testPersistence(t *testing.T) {
 		same(t, "tenant", read(t, store, tenantByName(tenant.Name)), tenant)
 		same(t, "health", read(t, store, broker.ReadTx.PoolHealths), []broker.PoolHealth{health})
 		same(t, "events", read(t, store, events(0, 10)), []broker.Event{event})
+		same(t, "idempotency", read(t, store, idempotency(idem.TenantID, idem.Key)), idem)
+		same(t, "hand-outs", read(t, store, broker.ReadTx.Handouts), []broker.Handouts{{TenantID: 1, Pool: "a", Nodes: 2}})
 	})
 	t.Run("ids don't come again", func(t *testing.T) {
 		store := s.open(t)

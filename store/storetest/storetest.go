@@ -42,6 +42,8 @@ func Run(t *testing.T, open Opener, abilities ...Ability) {
 	t.Run("health", s.testHealth)
 	t.Run("events", s.testEvents)
 	t.Run("runs", s.testRuns)
+	t.Run("idempotency", s.testIdempotency)
+	t.Run("hand-outs", s.testHandouts)
 	t.Run("transactions", s.testTransactions)
 	t.Run("concurrency", s.testConcurrency)
 	t.Run("persistence", s.testPersistence)

@@ -19,10 +19,13 @@ type everything struct {
 	Tenants   []broker.Tenant
 	Healths   []broker.PoolHealth
 	Events    []broker.Event
+	Last      int64
+	Handouts  []broker.Handouts
+	Idem      broker.Idempotency // of tenant 1 under "k"
 }
 
 func readEverything(tx broker.ReadTx) (all everything, err error) {
-	var errs [7]error
+	var errs [10]error
 	all.Identity, errs[0] = tx.Identity()
 	if broker.CodeOf(errs[0]) == broker.CodeNotFound {
 		errs[0] = nil
@@ -33,6 +36,11 @@ func readEverything(tx broker.ReadTx) (all everything, err error) {
 	all.Tenants, errs[4] = tx.Tenants()
 	all.Healths, errs[5] = tx.PoolHealths()
 	all.Events, errs[6] = tx.Events(0, 1<<20)
+	all.Last, errs[7] = tx.LastEvent()
+	all.Handouts, errs[8] = tx.Handouts()
+	if all.Idem, errs[9] = tx.Idempotency(1, "k"); broker.CodeOf(errs[9]) == broker.CodeNotFound {
+		errs[9] = nil
+	}
 	all.Terraform = make(map[string]string)
 	for _, n := range all.Nodes {
 		sealed, err := tx.NodeTerraform(n.UID)
@@ -91,6 +99,11 @@ func touchEverything(tx broker.Tx) error {
 		func() error { return tx.SetPoolHealth(failures) },
 		func() error { _, err := tx.PruneEvents(start().AddDate(1, 0, 0)); return err },
 		func() error { return tx.AppendEvent(&e) },
+		func() error { return tx.AddHandouts(1, "a", 1) },
+		func() error { _, err := tx.PruneIdempotency(start().AddDate(1, 0, 0)); return err },
+		func() error {
+			return tx.SetIdempotency(broker.Idempotency{TenantID: 1, Key: "k", Request: broker.NewUID(), CreatedAt: start()})
+		},
 	} {
 		if err := write(); err != nil {
 			return err
