@@ -63,10 +63,5 @@ func deliver(c *gin.Context, status int, v any) error {
 	if err := answer(c, status, v); err != nil {
 		return err
 	}
-	// Gin's writer hides the error of a flush: ask the one beneath it.
-	w := http.ResponseWriter(c.Writer)
-	if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
-		w = u.Unwrap()
-	}
-	return http.NewResponseController(w).Flush()
+	return http.NewResponseController(beneath(c.Writer)).Flush()
 }

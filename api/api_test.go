@@ -57,7 +57,10 @@ type fake struct {
 	request broker.SessionRequest
 	update  broker.SessionUpdate
 
-	tenantUpdate broker.TenantUpdate
+	tenantUpdate  broker.TenantUpdate
+	sessionFilter broker.SessionFilter
+	nodeFilter    broker.NodeFilter
+	events        []broker.Event
 }
 
 const goodKey = "ae6c10d0-0b13-554c-b976-a05d8a18f0cc"
@@ -194,6 +197,30 @@ func (f *fake) UpdateTenant(_ context.Context, _ broker.Tenant, _ int64, u broke
 	return f.tenants[2], goodKey, f.err
 }
 
+func (f *fake) FindSessions(ctx context.Context, actor broker.Tenant, filter broker.SessionFilter) ([]broker.Session, error) {
+	f.sessionFilter = filter
+	return f.Sessions(ctx, actor)
+}
+
+func (f *fake) FindNodes(ctx context.Context, actor broker.Tenant, filter broker.NodeFilter) ([]broker.Node, error) {
+	f.nodeFilter = filter
+	return f.Nodes(ctx, actor)
+}
+
+func (f *fake) SessionEvents(context.Context, broker.Tenant, int64, int64, int) ([]broker.Event, error) {
+	return f.events, f.err
+}
+
+func (f *fake) Events(context.Context, broker.Tenant, int64) ([]broker.Event, int64, error) {
+	return nil, 0, f.err
+}
+
+func (f *fake) LastEvent(context.Context) (int64, error) { return 0, f.err }
+
+func (f *fake) Stats(context.Context, broker.Tenant) ([]broker.Handouts, error) {
+	return []broker.Handouts{{TenantID: 2, Pool: "small", Nodes: 7}}, f.err
+}
+
 func (f *fake) TenantDefaults() broker.TenantDefaults { return broker.TenantDefaults{} }
 
 func newFake() *fake {
@@ -201,7 +228,7 @@ func newFake() *fake {
 	quota, lifetime := 4, 90*time.Minute+500*time.Millisecond
 	outputs := broker.Outputs{
 		Address: "127.10.0.2", Hostname: "node-00000000000000aa", SSHUser: "root", SSHPort: 2222,
-		HostKeys: []string{"ssh-ed25519 AAAAhost"}, Data: json.RawMessage(`{"serial": 1, "text": "<&>"}`),
+		HostKeys: []string{"ssh-ed25519 AAAAhost"}, Data: json.RawMessage(`{"serial": 1, "text": "<&>", "arch": "aarch64"}`),
 	}
 	spec := broker.NodesSpec{Pool: "small", Quantity: 2}
 	return &fake{
@@ -220,6 +247,10 @@ func newFake() *fake {
 		pool:    broker.Pool{Name: "small", FillLevel: 5, Description: "not for Duffy's client", Module: "/secret/path"},
 		levels:  broker.PoolLevels{Provisioning: 1, Ready: 2, Contextualizing: 3, Deployed: 4, Deprovisioning: 5},
 		tenants: map[int64]broker.Tenant{2: {ID: 2, Name: "demo", SSHKey: "ssh-ed25519 AAAAtenant", KeyHash: []byte("secret"), CreatedAt: created, NodeQuota: &quota, SessionLifetime: &lifetime}},
+		events: []broker.Event{
+			{Seq: 3, At: created, Kind: broker.EventNode, Pool: "small", NodeID: 1, SessionID: 7, From: "ready", To: "reserved"},
+			{Seq: 4, At: created, Kind: broker.EventSession, SessionID: 7, TenantID: 2, From: "preparing", To: "active", Message: "<text>"},
+		},
 		// Node 2 is gone from the store.
 		nodes:     map[int64]broker.Node{1: {ID: 1, SessionID: 7, State: broker.NodeDeployed}},
 		abandoned: make(chan int64, 1),
@@ -302,6 +333,13 @@ func TestAnswers(t *testing.T) {
 		"pools":          {http.MethodGet, "/api/v1/pools", ""},
 		"node":           {http.MethodGet, "/api/v1/nodes/1", ""},
 		"nodes":          {http.MethodGet, "/api/v1/nodes", ""},
+		"tenant":         {http.MethodGet, "/api/v1/tenants/2", ""},
+		"tenants":        {http.MethodGet, "/api/v1/tenants", ""},
+		"tenant-update":  {http.MethodPut, "/api/v1/tenants/2", `{"api_key": "reset", "previous_api_key": "keep"}`},
+		"tenant-create":  {http.MethodPost, "/api/v1/tenants", `{"name": "ci", "ssh_key": "ssh-ed25519 AAAA", "node_quota": 3, "session_lifetime": "1d"}`},
+		"whoami":         {http.MethodGet, "/api/v1/whoami", ""},
+		"stats":          {http.MethodGet, "/api/v1/stats", ""},
+		"session-events": {http.MethodGet, "/api/v1/sessions/7/events", ""},
 		"health":         {http.MethodGet, "/health", ""},
 	}
 	for name, test := range tests {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,9 +109,16 @@ func newRecordedBroker(t *testing.T) *broker.Broker {
 	}
 	set := new(broker.PoolSet)
 	set.Set(pools)
+	var mu sync.Mutex
+	clock := func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		now = now.Add(time.Second + 7*time.Microsecond)
+		return now
+	}
 	b := broker.New(broker.Config{
 		Store: store, Contextualizer: cloud, Keys: plainKeys{}, Pools: set, Log: slog.New(slog.DiscardHandler),
-		Now: func() time.Time { now = now.Add(time.Second + 7*time.Microsecond); return now }, Wake: func() {},
+		Now: clock, Wake: func() {},
 	})
 	ctx := context.Background()
 	for _, r := range recordedKeys {

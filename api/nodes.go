@@ -13,8 +13,13 @@ import (
 )
 
 func (s *server) listNodes(c *gin.Context, actor broker.Tenant) error {
+	var k checker
+	f := broker.NodeFilter{Pool: c.Query("pool"), States: k.states(c), After: k.after(c), Limit: k.limit(c)}
+	if err := k.err(""); err != nil {
+		return err
+	}
 	ctx := c.Request.Context()
-	nodes, err := s.cfg.Broker.Nodes(ctx, actor)
+	nodes, err := s.cfg.Broker.FindNodes(ctx, actor, f)
 	if err != nil {
 		return err
 	}
@@ -96,7 +101,7 @@ func wireNode(actor broker.Tenant, n broker.Node, spec *broker.NodesSpec) v1.Nod
 }
 
 func wireNodeExtra(o broker.Outputs, state broker.NodeState) v1.NodeExtra {
-	return v1.NodeExtra{Condition: string(state), SSHUser: o.SSHUser, SSHPort: o.SSHPort, SSHHostKeys: o.HostKeys}
+	return v1.NodeExtra{Condition: string(state), SSHUser: o.SSHUser, SSHPort: o.SSHPort, SSHHostKeys: o.HostKeys, Arch: arch(o)}
 }
 
 func wireNodeData(o broker.Outputs, spec *broker.NodesSpec) v1.NodeData {
@@ -125,4 +130,15 @@ func provision(o broker.Outputs) json.RawMessage {
 		return json.RawMessage("{}")
 	}
 	return object
+}
+
+// arch gives the architecture of a node, if its module tells it in "arch".
+func arch(o broker.Outputs) string {
+	var data struct {
+		Arch string `json:"arch"`
+	}
+	if json.Unmarshal(o.Data, &data) != nil {
+		return ""
+	}
+	return data.Arch
 }

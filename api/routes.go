@@ -16,6 +16,8 @@ func (s *server) routes() {
 	get(v1, "/sessions/:id", s.tenant(s.showSession))
 	v1.PUT("/sessions/:id", s.tenant(s.updateSession))
 
+	get(v1, "/sessions/:id/events", s.tenant(s.listSessionEvents))
+
 	get(v1, "/pools", s.public(s.listPools))
 	get(v1, "/pools/:name", s.public(s.showPool))
 
@@ -27,6 +29,10 @@ func (s *server) routes() {
 	get(v1, "/tenants", s.tenant(s.listTenants))
 	get(v1, "/tenants/:id", s.tenant(s.showTenant))
 	v1.PUT("/tenants/:id", s.tenant(s.updateTenant))
+
+	get(v1, "/whoami", s.tenant(s.whoami))
+	get(v1, "/events", s.tenant(s.streamEvents))
+	get(v1, "/stats", s.tenant(s.showStats))
 
 	get(v1, "/legacy-keys", s.tenant(s.listLegacyKeys))
 	v1.POST("/tenants/:id/legacy-keys", s.tenant(s.createLegacyKey))

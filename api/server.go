@@ -49,6 +49,13 @@ type useCases interface {
 	UpdateTenant(ctx context.Context, actor broker.Tenant, id int64, u broker.TenantUpdate) (broker.Tenant, string, error)
 	TenantDefaults() broker.TenantDefaults
 
+	FindSessions(ctx context.Context, actor broker.Tenant, f broker.SessionFilter) ([]broker.Session, error)
+	FindNodes(ctx context.Context, actor broker.Tenant, f broker.NodeFilter) ([]broker.Node, error)
+	SessionEvents(ctx context.Context, actor broker.Tenant, id, after int64, limit int) ([]broker.Event, error)
+	Events(ctx context.Context, actor broker.Tenant, after int64) (visible []broker.Event, last int64, err error)
+	LastEvent(ctx context.Context) (int64, error)
+	Stats(ctx context.Context, actor broker.Tenant) ([]broker.Handouts, error)
+
 	Healthy(ctx context.Context) error
 
 	AuthenticateLegacy(ctx context.Context, key string, call broker.LegacyCall) (broker.Tenant, error)
@@ -81,6 +88,8 @@ type server struct {
 	engine *gin.Engine
 	now    func() time.Time
 
+	eventPoll, eventBeat time.Duration
+
 	legacyAlone  bool // this is the legacy API's own port
 	legacyLimits sessionTimes
 }
@@ -103,7 +112,7 @@ func newServer(cfg Config) *server {
 	if err := engine.SetTrustedProxies(nil); err != nil {
 		panic(err) // can't be: nothing to parse
 	}
-	s := &server{cfg: cfg, engine: engine, now: time.Now}
+	s := &server{cfg: cfg, engine: engine, now: time.Now, eventPoll: eventPoll, eventBeat: eventBeat}
 	engine.Use(requestID, s.accessLog, s.recovery)
 	engine.NoRoute(s.handle(s.notFound))
 	engine.NoMethod(s.handle(methodNotAllowed))

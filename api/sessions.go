@@ -61,8 +61,16 @@ func (s *server) abandon(ctx context.Context, id int64) {
 }
 
 func (s *server) listSessions(c *gin.Context, actor broker.Tenant) error {
+	var k checker
+	f := broker.SessionFilter{Tenant: c.Query("tenant"), After: k.after(c), Limit: k.limit(c)}
+	if v, ok := c.GetQuery("active"); ok {
+		f.Ended = !k.boolean(v, "query", "active")
+	}
+	if err := k.err(""); err != nil {
+		return err
+	}
 	ctx := c.Request.Context()
-	sessions, err := s.cfg.Broker.Sessions(ctx, actor)
+	sessions, err := s.cfg.Broker.FindSessions(ctx, actor, f)
 	if err != nil {
 		return err
 	}

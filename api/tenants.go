@@ -16,15 +16,31 @@ import (
 )
 
 func (s *server) listTenants(c *gin.Context, actor broker.Tenant) error {
+	var k checker
+	after, limit := k.after(c), k.limit(c)
+	if err := k.err(""); err != nil {
+		return err
+	}
 	tenants, err := s.cfg.Broker.VisibleTenants(c.Request.Context(), actor)
 	if err != nil {
 		return err
 	}
 	wire := make([]v1.TenantDetail, 0, len(tenants))
 	for _, t := range tenants {
-		wire = append(wire, s.tenantDetail(t))
+		if t.ID > after && (limit == 0 || len(wire) < limit) {
+			wire = append(wire, s.tenantDetail(t))
+		}
 	}
 	return answer(c, http.StatusOK, v1.TenantsAnswer{Action: v1.ActionGet, Tenants: wire})
+}
+
+// whoami shows the tenant whose credentials were sent.
+func (s *server) whoami(c *gin.Context, actor broker.Tenant) error {
+	t, err := s.cfg.Broker.Tenant(c.Request.Context(), actor, actor.ID)
+	if err != nil {
+		return err
+	}
+	return answer(c, http.StatusOK, v1.TenantAnswer{Action: v1.ActionGet, Tenant: s.tenantDetail(t)})
 }
 
 func (s *server) showTenant(c *gin.Context, actor broker.Tenant) error {

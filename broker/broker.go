@@ -577,16 +577,8 @@ func visibleSession(tx ReadTx, actor Tenant, id int64) (Session, error) {
 
 // Sessions lists the active sessions that actor may see: its own, or all for an
 // admin.
-func (b *Broker) Sessions(ctx context.Context, actor Tenant) (list []Session, err error) {
-	q := SessionQuery{States: []SessionState{SessionActive}}
-	if !actor.IsAdmin {
-		q.TenantID = actor.ID
-	}
-	err = b.cfg.Store.View(ctx, func(tx ReadTx) error {
-		list, err = tx.Sessions(q)
-		return err
-	})
-	return list, err
+func (b *Broker) Sessions(ctx context.Context, actor Tenant) ([]Session, error) {
+	return b.FindSessions(ctx, actor, SessionFilter{})
 }
 
 // UpdateSession extends or retires a session, and returns it as it is then.
@@ -669,32 +661,8 @@ func levelsOf(counts map[NodeState]int) (l PoolLevels) {
 
 // Nodes lists the live nodes that actor may see: those lent to it, or all for an
 // admin.
-func (b *Broker) Nodes(ctx context.Context, actor Tenant) (list []Node, err error) {
-	err = b.cfg.Store.View(ctx, func(tx ReadTx) error {
-		list = nil
-		if actor.IsAdmin {
-			list, err = tx.Nodes(NodeQuery{States: LiveNodeStates()})
-			return err
-		}
-		sessions, err := tx.Sessions(SessionQuery{TenantID: actor.ID, States: []SessionState{SessionActive}})
-		if err != nil {
-			return err
-		}
-		for _, s := range sessions {
-			for _, lent := range s.Nodes {
-				n, err := tx.Node(lent.ID)
-				if CodeOf(err) == CodeNotFound {
-					continue
-				}
-				if err != nil {
-					return err
-				}
-				list = append(list, n)
-			}
-		}
-		return nil
-	})
-	return list, err
+func (b *Broker) Nodes(ctx context.Context, actor Tenant) ([]Node, error) {
+	return b.FindNodes(ctx, actor, NodeFilter{})
 }
 
 // Node gives one node. Errors: CodeNotFound; CodeForbidden when it is not lent to actor.

@@ -80,6 +80,7 @@ type NodeExtra struct {
 	SSHUser     string   `json:"ssh_user,omitempty"`
 	SSHPort     int      `json:"ssh_port,omitempty"`
 	SSHHostKeys []string `json:"ssh_host_keys,omitempty"` // "ssh-ed25519 AAAA..."
+	Arch        string   `json:"arch,omitempty"`          // if the pool's module tells it
 }
 
 // NodeData is what is known of a node beyond its fields.
@@ -223,6 +224,41 @@ type Levels struct {
 	Contextualizing int `json:"contextualizing"`
 	Deployed        int `json:"deployed"`
 	Deprovisioning  int `json:"deprovisioning"`
+}
+
+// Event says that something changed. From and To are exact states, as in the
+// condition of a node.
+type Event struct {
+	Seq       int64  `json:"seq"` // rises by one with each event of the broker
+	At        Time   `json:"at"`
+	Kind      string `json:"kind"` // node, session or tenant
+	Pool      string `json:"pool,omitempty"`
+	NodeID    int64  `json:"node_id,omitempty"`
+	SessionID int64  `json:"session_id,omitempty"`
+	TenantID  int64  `json:"tenant_id,omitempty"`
+	From      string `json:"from,omitempty"`
+	To        string `json:"to,omitempty"`
+	Message   string `json:"message,omitempty"`
+}
+
+// EventsAnswer is the answer about the events of a session.
+type EventsAnswer struct {
+	Action Action  `json:"action"`
+	Events []Event `json:"events"`
+}
+
+// Handouts counts the nodes of a pool that were ever lent to a tenant.
+type Handouts struct {
+	Pool     string `json:"pool"`
+	TenantID int64  `json:"tenant_id"`
+	Tenant   string `json:"tenant"`
+	Nodes    int64  `json:"nodes"`
+}
+
+// StatsAnswer is the answer of /stats.
+type StatsAnswer struct {
+	Action   Action     `json:"action"`
+	Handouts []Handouts `json:"handouts"`
 }
 
 // Health is the answer of /health.

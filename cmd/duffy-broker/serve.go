@@ -215,7 +215,10 @@ type daemon struct {
 // run serves until ctx ends, then stops in order. A second signal, which stop
 // makes deadly again, cuts that short.
 func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
-	cfg := api.Config{Broker: d.broker, Log: d.log, Version: version(), AnonymousRead: o.anonymous, Legacy: d.legacy.Load, Stopping: ctx.Done()}
+	cfg := api.Config{Broker: d.broker, Log: d.log, Version: version(), AnonymousRead: o.anonymous, Legacy: d.legacy.Load}
+	streams, endStreams := context.WithCancel(ctx)
+	defer endStreams()
+	cfg.Stopping = streams.Done()
 	server := api.NewServer(api.New(cfg))
 	servers := []*http.Server{server}
 	failed := make(chan error, 2)
@@ -243,6 +246,7 @@ func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
 		d.log.InfoContext(ctx, "stopping: requests in progress are finished, Terraform runs in flight go on by themselves")
 	}
 	stop()
+	endStreams() // or draining would wait for them
 	drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	for _, s := range servers {
