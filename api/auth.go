@@ -23,11 +23,16 @@ func (s *server) tenant(h tenantHandler) gin.HandlerFunc {
 		if err != nil {
 			return err
 		}
-		actor, err := s.cfg.Broker.Authenticate(c.Request.Context(), name, key)
+		actor, err := s.login(c, name, key, func() (broker.Tenant, error) {
+			return s.cfg.Broker.Authenticate(c.Request.Context(), name, key)
+		})
 		if err != nil {
 			return asDuffy(err)
 		}
 		c.Set(keyTenant, actor.Name)
+		if err := s.withinRate(c, actor); err != nil {
+			return err
+		}
 		return h(c, actor)
 	})
 }

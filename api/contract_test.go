@@ -269,7 +269,7 @@ func (r *replay) do(t *testing.T, base string, e exchange) {
 		r.sessions[sessionID(want)] = sessionID(got)
 	}
 	want = r.translate(want)
-	want, got = comparable(t, want, false), comparable(t, got, true)
+	want, got = normalized(t, want, false), normalized(t, got, true)
 	if diff := cmp.Diff(want, restricted(got, want)); diff != "" {
 		t.Errorf("(-want +got):\n%s\n%s", diff, a.body)
 	}
@@ -313,10 +313,10 @@ func (r *replay) translate(want map[string]any) map[string]any {
 	return want
 }
 
-// comparable takes out of an answer what differs from run to run: times and new keys. Of
+// normalized takes out of an answer what differs from run to run: times and new keys. Of
 // ours, their form is checked. The end of a session stays, as the distance from
 // its start, or as it is when it was given.
-func comparable(t *testing.T, answer map[string]any, ours bool) map[string]any {
+func normalized(t *testing.T, answer map[string]any, ours bool) map[string]any {
 	t.Helper()
 	parse := func(v any) time.Time {
 		s, _ := v.(string)

@@ -117,9 +117,14 @@ func (l *Legacy) announce(c *gin.Context, now time.Time) {
 // legacyTenant finds whose key the query has. Its errors are the answers of
 // Duffy; known is false for keys that belong to nobody.
 func (s *server) legacyTenant(c *gin.Context) (t broker.Tenant, known bool, err error) {
-	t, err = s.cfg.Broker.AuthenticateLegacy(c.Request.Context(), c.Query("key"), broker.LegacyCall{
-		Endpoint: c.FullPath(), Agent: c.Request.UserAgent(),
+	t, err = s.login(c, "", c.Query("key"), func() (broker.Tenant, error) {
+		return s.cfg.Broker.AuthenticateLegacy(c.Request.Context(), c.Query("key"), broker.LegacyCall{
+			Endpoint: c.FullPath(), Agent: c.Request.UserAgent(),
+		})
 	})
+	if err == nil {
+		err = s.withinRate(c, t)
+	}
 	if broker.CodeOf(err) == broker.CodeUnauthorized {
 		return broker.Tenant{}, false, nil
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"golang.org/x/time/rate"
 
 	"github.com/duffy-broker/duffy-broker/broker"
 )
@@ -81,6 +83,12 @@ type Config struct {
 	// Legacy gives the settings of the legacy API as they are now; nil, also from
 	// the call: there is none.
 	Legacy func() *Legacy
+	// TenantRate is how many requests a second a tenant may make on average, and
+	// four times as many at once; 0: any number. Admins have no limit.
+	TenantRate float64
+	// TrustedProxies are the networks of proxies in front of the broker. The
+	// address of a client is taken from X-Forwarded-For only if it comes from one.
+	TrustedProxies []netip.Prefix
 }
 
 type server struct {
@@ -89,6 +97,9 @@ type server struct {
 	now    func() time.Time
 
 	eventPoll, eventBeat time.Duration
+
+	logins      *logins
+	tenantRates *limiters[int64] // nil: no limit
 
 	legacyAlone  bool // this is the legacy API's own port
 	legacyLimits sessionTimes
@@ -109,10 +120,17 @@ func newServer(cfg Config) *server {
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
 	engine.RedirectTrailingSlash = false // Gin's redirect is 301; see notFound
-	if err := engine.SetTrustedProxies(nil); err != nil {
-		panic(err) // can't be: nothing to parse
+	proxies := make([]string, len(cfg.TrustedProxies))
+	for i, p := range cfg.TrustedProxies {
+		proxies[i] = p.String()
 	}
-	s := &server{cfg: cfg, engine: engine, now: time.Now, eventPoll: eventPoll, eventBeat: eventBeat}
+	if err := engine.SetTrustedProxies(proxies); err != nil {
+		panic(err) // can't be: what netip writes can be parsed
+	}
+	s := &server{cfg: cfg, engine: engine, now: time.Now, eventPoll: eventPoll, eventBeat: eventBeat, logins: newLogins()}
+	if cfg.TenantRate > 0 {
+		s.tenantRates = newLimiters[int64](rate.Limit(cfg.TenantRate), max(1, int(tenantBurst*cfg.TenantRate)))
+	}
 	engine.Use(requestID, s.accessLog, s.recovery)
 	engine.NoRoute(s.handle(s.notFound))
 	engine.NoMethod(s.handle(methodNotAllowed))

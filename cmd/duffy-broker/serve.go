@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
@@ -43,6 +44,8 @@ type serveOptions struct {
 	legacy    string
 	terraform string
 	anonymous bool
+	rate      float64
+	proxies   []string
 	logFormat string
 	logLevel  slog.Level
 }
@@ -78,6 +81,8 @@ func newServeCommand(s streams) *cobra.Command {
 	f.StringVar(&o.legacy, "legacy-listen", "", "`address` to serve the legacy API alone on, once more; pools.hcl needs a legacy block")
 	f.StringVar(&o.terraform, "terraform", "", "Terraform `binary`: a path or a name such as tofu (default: terraform on PATH, else one is installed)")
 	f.BoolVar(&o.anonymous, "anonymous-read", false, "let callers without credentials list all sessions, nodes and pools, as Duffy does")
+	f.Float64Var(&o.rate, "tenant-rate", 50, "requests a second that a tenant may make on average, and four times as many at once; 0: any number. Admins have no limit")
+	f.StringArrayVar(&o.proxies, "trusted-proxy", nil, "`network` (CIDR) of a proxy that names its clients in X-Forwarded-For; may be repeated")
 	f.StringVar(&o.logFormat, "log-format", "", "text or json (default: text on a terminal, else json)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
@@ -96,6 +101,10 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	// Terraform writes its state files readable for all, secrets and all.
 	syscall.Umask(0o077)
 	log, err := newLogger(s, o)
+	if err != nil {
+		return err
+	}
+	proxies, err := parseProxies(o.proxies)
 	if err != nil {
 		return err
 	}
@@ -135,7 +144,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, fmtErr("close the store", store.Close())) }()
 
-	d := daemon{secure: o.tlsCert != "", streams: s, log: log, dir: dir, listener: listener, pools: new(broker.PoolSet), poolsFile: o.pools, hangups: hangups, terraform: file.Terraform, legacyListener: legacyListener}
+	d := daemon{secure: o.tlsCert != "", streams: s, log: log, dir: dir, listener: listener, pools: new(broker.PoolSet), poolsFile: o.pools, hangups: hangups, terraform: file.Terraform, legacyListener: legacyListener, proxies: proxies}
 	d.legacy.Store(legacySettings(file.Legacy))
 	signer, publicKey, err := ssh.LoadOrCreateKey(dir.join("keys", "ssh_ed25519"))
 	if err != nil {
@@ -202,6 +211,7 @@ type daemon struct {
 	loop           *reconcile.Loop
 	engine         *terraform.Engine
 
+	proxies   []netip.Prefix
 	poolsFile string
 	terraform config.Terraform // as it was at the start
 	hangups   <-chan os.Signal
@@ -215,7 +225,7 @@ type daemon struct {
 // run serves until ctx ends, then stops in order. A second signal, which stop
 // makes deadly again, cuts that short.
 func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
-	cfg := api.Config{Broker: d.broker, Log: d.log, Version: version(), AnonymousRead: o.anonymous, Legacy: d.legacy.Load}
+	cfg := api.Config{Broker: d.broker, Log: d.log, Version: version(), AnonymousRead: o.anonymous, Legacy: d.legacy.Load, TenantRate: o.rate, TrustedProxies: d.proxies}
 	streams, endStreams := context.WithCancel(ctx)
 	defer endStreams()
 	cfg.Stopping = streams.Done()
