@@ -43,6 +43,7 @@ var authorization = map[string]struct {
 	"GET /api/v1/pools/:name":                     {"", everyTenant},
 	"GET /api/v1/nodes":                           {"", everyTenant},
 	"GET /api/v1/nodes/:id":                       {"", ownOnly},
+	"GET /api/v1/nodes/:id/logs":                  {"", adminOnly},
 	"POST /api/v1/tenants":                        {`{"name": "new", "ssh_key": "k"}`, statuses{401, 401, 403, 403, 403, 201}},
 	"GET /api/v1/tenants":                         {"", everyTenant},
 	"GET /api/v1/tenants/:id":                     {"", ownOnly},
