@@ -169,8 +169,14 @@ func TestIdempotencyKeyClientGone(t *testing.T) {
 	}
 }
 
-// After a crash in the middle, asking again does not wait for the loop.
+// After a crash in the middle, asking again gives a new session, whether the
+// loop has abandoned the first one by then or not.
 func TestIdempotencyKeyAfterCrash(t *testing.T) {
+	t.Run("at once", func(t *testing.T) { askAfterCrash(t, false) })
+	t.Run("after the loop", func(t *testing.T) { askAfterCrash(t, true) })
+}
+
+func askAfterCrash(t *testing.T, abandoned bool) {
 	w := newWorld(t, 2)
 	first := w.request(w.demo, keyed("k", "small", 1))
 	err := w.store.Update(t.Context(), func(tx broker.Tx) error {
@@ -181,7 +187,11 @@ func TestIdempotencyKeyAfterCrash(t *testing.T) {
 			return err
 		}
 		n.State = broker.NodeContextualizing
-		return errors.Join(tx.UpdateSession(broker.SessionActive, cut), tx.UpdateNode(broker.NodeDeployed, n))
+		err = errors.Join(tx.UpdateSession(broker.SessionActive, cut), tx.UpdateNode(broker.NodeDeployed, n))
+		if err != nil || !abandoned {
+			return err
+		}
+		return broker.EndSession(tx, &cut, t0, "abandoned")
 	})
 	if err != nil {
 		t.Fatal(err)
