@@ -28,6 +28,9 @@ const (
 	NodeContextualizing NodeState = "contextualizing"
 	// NodeDeployed: lent.
 	NodeDeployed NodeState = "deployed"
+	// NodeLost: lent, and found to exist no more. It stays its session's until that
+	// ends.
+	NodeLost NodeState = "lost"
 	// NodeReleasing: given back, or not wanted any more; to be destroyed.
 	NodeReleasing NodeState = "releasing"
 	// NodeDestroying: Terraform may be destroying it. Repeated until nothing is left.
@@ -45,21 +48,22 @@ var nodeSteps = map[NodeState][]NodeState{
 	NodePlanned:         {NodeApplying, NodeGone},
 	NodeApplying:        {NodeChecking, NodeFailed},
 	NodeChecking:        {NodeReady, NodeFailed, NodeReleasing},
-	NodeReady:           {NodeReserved, NodeReleasing},
+	NodeReady:           {NodeReserved, NodeReleasing, NodeFailed},
 	NodeReserved:        {NodeContextualizing, NodeDeployed, NodeChecking},
 	NodeContextualizing: {NodeDeployed, NodeChecking, NodeFailed},
-	NodeDeployed:        {NodeReleasing},
+	NodeDeployed:        {NodeReleasing, NodeLost},
+	NodeLost:            {NodeDestroying},
 	NodeReleasing:       {NodeDestroying},
 	NodeFailed:          {NodeDestroying},
 	NodeDestroying:      {NodeGone},
-	NodeGone:            {},
+	NodeGone:            {NodeFailed}, // something of it was found after all
 }
 
 // NodeStates lists every state, in the order of a node's life.
 func NodeStates() []NodeState {
 	return []NodeState{
 		NodePlanned, NodeApplying, NodeChecking, NodeReady, NodeReserved, NodeContextualizing,
-		NodeDeployed, NodeReleasing, NodeFailed, NodeDestroying, NodeGone,
+		NodeDeployed, NodeLost, NodeReleasing, NodeFailed, NodeDestroying, NodeGone,
 	}
 }
 
@@ -76,8 +80,8 @@ func (s NodeState) Next() []NodeState { return slices.Clone(nodeSteps[s]) }
 // CanBecome tells whether the table allows the step.
 func (s NodeState) CanBecome(next NodeState) bool { return slices.Contains(nodeSteps[s], next) }
 
-// IsTerminal tells whether nothing follows s.
-func (s NodeState) IsTerminal() bool { return len(nodeSteps[s]) == 0 }
+// IsTerminal tells whether nothing follows s by itself.
+func (s NodeState) IsTerminal() bool { return s == NodeGone }
 
 // Wire gives Duffy's word for s, as seen in the API.
 func (s NodeState) Wire() string {
@@ -92,7 +96,7 @@ func (s NodeState) Wire() string {
 		return "deployed"
 	case NodeReleasing, NodeDestroying:
 		return "deprovisioning"
-	case NodeFailed:
+	case NodeFailed, NodeLost:
 		return "failed"
 	case NodeGone:
 		return "done"
@@ -122,6 +126,10 @@ type Node struct {
 	Account         string `json:"account,omitempty"` // see [Pool.Account]
 
 	Outputs
+
+	// Import is what the leak sweep has found of a node that no Terraform state
+	// records: import ids by resource address. Its destroy imports them first.
+	Import map[string]string `json:"import,omitempty"`
 
 	SessionID int64 `json:"session_id,omitempty"` // the session it is or was lent to, 0 for none
 	// Touched: a tenant's key may be on it.
@@ -175,6 +183,7 @@ func (n *Node) Become(next NodeState, now time.Time) error {
 		return &TransitionError{Object: fmt.Sprintf("node %d", n.ID), From: string(n.State), To: string(next)}
 	}
 	n.State, n.Since, n.Attempts, n.RetryAt = next, now, 0, time.Time{}
+	n.RetiredAt = time.Time{}
 	if next == NodeGone {
 		n.RetiredAt = now
 	}

@@ -36,6 +36,8 @@ type Source struct {
 	Variables json.RawMessage `json:"variables,omitempty"`
 	// Generation is the hash of template and variables.
 	Generation string `json:"generation"`
+	// Sweeps: the module can list what exists of its nodes, see [Lister].
+	Sweeps bool `json:"sweeps,omitempty"`
 }
 
 // Pool is one pool of pools.hcl, ready to be worked on.
@@ -58,6 +60,8 @@ type Pool struct {
 	// Account names the [Account] whose rate of Terraform runs the pool shares; ""
 	// for none: no limit.
 	Account string `json:"account,omitempty"`
+	// Sweep is for modules that can list what they have made.
+	Sweep Sweep `json:"sweep,omitzero"`
 
 	// Source is filled in when the module has been accepted.
 	Source Source `json:"source"`

@@ -12,7 +12,7 @@ type Run struct {
 	NodeID    int64        `json:"node_id"`
 	NodeUID   string       `json:"node_uid"`
 	Pool      string       `json:"pool"`
-	Operation string       `json:"operation"` // apply, destroy
+	Operation string       `json:"operation"` // apply, import, destroy
 	Began     time.Time    `json:"began"`
 	Ended     time.Time    `json:"ended"`
 	Class     FailureClass `json:"class,omitempty"`   // "": it succeeded

@@ -192,6 +192,10 @@ func (p *planner) sort() {
 			} else {
 				entry.file(&entry.destroy, n, busy)
 			}
+		case broker.NodeLost: // its session may still show it
+			if s := p.sessions[n.SessionID]; s == nil || !holds(s, n.ID) {
+				entry.file(&entry.destroy, n, busy)
+			}
 		case broker.NodeFailed:
 			entry.file(&entry.destroy, n, busy)
 		case broker.NodeDestroying:

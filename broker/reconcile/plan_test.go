@@ -279,7 +279,7 @@ func drawWorld(t *rapid.T) World {
 			if rapid.Bool().Draw(t, "busy") {
 				w.Busy[id] = true
 			}
-		case broker.NodeReserved, broker.NodeContextualizing, broker.NodeDeployed:
+		case broker.NodeReserved, broker.NodeContextualizing, broker.NodeDeployed, broker.NodeLost:
 			if len(w.Sessions) > 0 && rapid.IntRange(0, 5).Draw(t, "held") > 0 {
 				s := &w.Sessions[rapid.IntRange(0, len(w.Sessions)-1).Draw(t, "holder")]
 				n.SessionID = s.ID
@@ -357,8 +357,11 @@ func TestPlanSafety(t *testing.T) {
 				}
 			case DestroyNode:
 				started[a.Pool]++
-				if n.State != broker.NodeReleasing && n.State != broker.NodeFailed && n.State != broker.NodeDestroying {
+				if n.State != broker.NodeReleasing && n.State != broker.NodeFailed && n.State != broker.NodeDestroying && n.State != broker.NodeLost {
 					t.Fatalf("a %s node would be destroyed", n.State)
+				}
+				if s, ok := sessions[n.SessionID]; ok && n.State == broker.NodeLost && holds(&s, n.ID) {
+					t.Fatalf("node %d would be destroyed while session %d holds it", n.ID, s.ID)
 				}
 				if n.State == broker.NodeReleasing && n.Touched {
 					t.Fatal("a node would be destroyed before the tenant's key is off it")
