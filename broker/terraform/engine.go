@@ -74,6 +74,8 @@ type Engine struct {
 	reapers   sync.WaitGroup
 	hostLocks hostLocks
 
+	listMu sync.Mutex // listings run one at a time
+
 	gate *gate // runs in their CPU phase
 }
 
@@ -169,7 +171,11 @@ func (e *Engine) Destroy(ctx context.Context, n broker.Node, sealed []byte) (bro
 	if err != nil {
 		return unchanged, err
 	}
-	for _, earlier := range []run{apply, r} {
+	imports, err := e.run(n, opImport)
+	if err != nil {
+		return unchanged, err
+	}
+	for _, earlier := range []run{apply, imports, r} {
 		if err := e.wait(ctx, earlier); err != nil {
 			return unchanged, err
 		}
@@ -182,6 +188,14 @@ func (e *Engine) Destroy(ctx context.Context, n broker.Node, sealed []byte) (bro
 		recorded = e.withJournal(apply, recorded, e.outcome(apply).begun)
 		stored = recorded
 		e.reportLeak(ctx, apply, recorded)
+		recorded, err = e.importMissing(ctx, imports, recorded, &runs)
+		if err != nil {
+			if ctx.Err() != nil {
+				return unchanged, err
+			}
+			return broker.Result{State: e.seal(n, recorded), Runs: runs}, err
+		}
+		stored = recorded
 	}
 	if len(recorded.resources()) > 0 {
 		if err := e.destroyRecorded(ctx, r, stored, &runs); err != nil {
@@ -275,7 +289,7 @@ func (e *Engine) reportLeak(ctx context.Context, apply run, recorded *state) {
 // Discard implements [broker.Provisioner]. It refuses while a run is alive.
 func (e *Engine) Discard(n broker.Node) error {
 	var dir string
-	for _, operation := range []string{opApply, opDestroy} {
+	for _, operation := range []string{opApply, opImport, opDestroy} {
 		r, err := e.run(n, operation)
 		if err != nil {
 			return err

@@ -221,7 +221,7 @@ func isLocked(f *os.File) (bool, error) {
 
 // WatchRun implements [broker.RunLogs].
 func (e *Engine) WatchRun(ctx context.Context, n broker.Node, write func(operation string, line []byte) error) error {
-	for _, operation := range []string{opApply, opDestroy} {
+	for _, operation := range []string{opApply, opImport, opDestroy} {
 		r, err := e.run(n, operation)
 		if err != nil {
 			return err

@@ -33,6 +33,7 @@ type module struct {
 	outputs   map[string]bool // to whether it is sensitive
 	calls     []call
 	backends  []string // positions of backend and cloud blocks
+	resources []string // positions of resource blocks
 }
 
 // call is a use of another module.
@@ -60,6 +61,7 @@ func readModule(root, dir string) (module, hcl.Diagnostics) {
 			{Type: "variable", LabelNames: []string{"name"}},
 			{Type: "output", LabelNames: []string{"name"}},
 			{Type: "module", LabelNames: []string{"name"}},
+			{Type: "resource", LabelNames: []string{"type", "name"}},
 			{Type: "terraform"},
 		}})
 		diags = append(diags, d...)
@@ -80,6 +82,8 @@ func (m *module) add(root string, block *hcl.Block) {
 	case "output":
 		v, _ := literal(block.Body, "sensitive")
 		m.outputs[block.Labels[0]] = v.RawEquals(cty.True)
+	case "resource":
+		m.resources = append(m.resources, fmt.Sprintf("%s: resource %q %q", position(root, block.DefRange), block.Labels[0], block.Labels[1]))
 	case "module":
 		c := call{name: block.Labels[0], pos: position(root, block.DefRange)}
 		if v, _ := literal(block.Body, "source"); v.Type() == cty.String && v.IsKnown() && !v.IsNull() {
@@ -208,6 +212,12 @@ func nearest(name string, candidates []string) string {
 // checkSources looks for uses of modules outside the module's own tree: those
 // would not be in the copy that nodes are made from.
 func checkSources(root string) []*broker.Error {
+	return walkSources(root, ".", func(module) {})
+}
+
+// walkSources is checkSources from a directory of the tree on. visit gets each
+// module on the way.
+func walkSources(root, from string, visit func(module)) []*broker.Error {
 	var problems []*broker.Error
 	seen := map[string]bool{}
 	var walk func(dir string)
@@ -217,6 +227,7 @@ func checkSources(root string) []*broker.Error {
 		}
 		seen[dir] = true
 		m, _ := readModule(root, filepath.Join(root, filepath.FromSlash(dir)))
+		visit(m)
 		for _, c := range m.calls {
 			local := strings.HasPrefix(c.source, "./") || strings.HasPrefix(c.source, "../")
 			target := path.Join(dir, c.source)
@@ -230,6 +241,6 @@ func checkSources(root string) []*broker.Error {
 			}
 		}
 	}
-	walk(".")
+	walk(from)
 	return problems
 }

@@ -14,6 +14,7 @@ import (
 const (
 	opApply   = "apply"
 	opDestroy = "destroy"
+	opImport  = "import"
 )
 
 // output is what we read of a run's JSON output: see report.

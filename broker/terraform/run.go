@@ -57,7 +57,7 @@ func (e *Engine) run(n broker.Node, operation string) (run, error) {
 		return run{}, fmt.Errorf("node %d has no valid uid: %q", n.ID, n.UID)
 	}
 	timeout := n.CreateTimeout
-	if operation == opDestroy {
+	if operation != opApply {
 		timeout = n.DestroyTimeout
 	}
 	return run{node: n, operation: operation, dir: filepath.Join(e.runsDir(), n.UID), timeout: timeout, mask: e.maskOf(n)}, nil
@@ -247,7 +247,11 @@ func (e *Engine) start(ctx context.Context, r run, flags ...string) error {
 	}
 	defer func() { _ = output.Close() }()
 
-	args := append([]string{r.operation, "-input=false", "-no-color", "-json", "-var-file=" + r.variables()}, flags...)
+	args := []string{r.operation, "-input=false", "-no-color", "-var-file=" + r.variables()}
+	if r.operation != opImport { // it has no such flag
+		args = append(args, "-json")
+	}
+	args = append(args, flags...)
 	// Beyond ctx: the run outlives the caller.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), e.Binary.Path, args...) //nolint:gosec // the operator names the program
 	cmd.Dir = r.dir

@@ -75,10 +75,10 @@ func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, err
 	if diags.HasErrors() {
 		return fail(syntaxProblems(root, diags)...)
 	}
-	problems := m.checkContract(variables)
+	problems := append(m.checkContract(variables), checkSweep(root, variables)...)
 	_, mistakes := readErrorRules(root)
 	problems = append(problems, mistakes...)
-	if foreign := append(m.checkBackends(), checkSources(root)...); len(foreign) > 0 {
+	if foreign := append(append(m.checkBackends(), checkSources(root)...), checkSweepTree(root)...); len(foreign) > 0 {
 		return fail(append(foreign, problems...)...) // init would go there
 	}
 
@@ -104,7 +104,7 @@ func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, err
 		return fail(problems...)
 	}
 	e.warn(ctx, p, hash)
-	source := broker.Source{Template: hash, Generation: generation(hash, canonical)}
+	source := broker.Source{Template: hash, Generation: generation(hash, canonical), Sweeps: hasSweep(root)}
 	if len(variables) > 0 {
 		source.Variables, err = e.sealVariables(source.Generation, canonical)
 	}
@@ -166,10 +166,18 @@ func (e *Engine) addTemplate(ctx context.Context, root string) (string, []*broke
 	if len(problems) > 0 {
 		return "", problems
 	}
+	more, problems := e.initialiseSweep(ctx, root, dir)
+	if len(problems) > 0 {
+		return "", problems
+	}
+	warnings = append(warnings, more...)
 	if err := noteWarnings(dir, append(lockWarnings(locked, readLockFile(dir)), warnings...)); err != nil {
 		return internal(err)
 	}
 	if err := ownPackages(dir); err != nil {
+		return internal(err)
+	}
+	if err := ownPackages(filepath.Join(dir, sweepDir)); err != nil { // nothing without one
 		return internal(err)
 	}
 	if err := makeReadOnly(dir); err != nil {
@@ -187,17 +195,8 @@ func (e *Engine) initialise(ctx context.Context, root, dir string) ([]moduleWarn
 	internal := func(err error) ([]moduleWarning, []*broker.Error) {
 		return nil, []*broker.Error{broker.Wrap(broker.CodeInternal, err, "terraform can't be run")}
 	}
-	tf, err := tfexec.NewTerraform(dir, e.Binary.Path)
+	tf, err := e.terraform(dir)
 	if err != nil {
-		return internal(err)
-	}
-	env := map[string]string{}
-	for _, entry := range e.environment() {
-		name, value, _ := strings.Cut(entry, "=")
-		env[name] = value
-	}
-	delete(env, "TF_IN_AUTOMATION") // the library's to set
-	if err := tf.SetEnv(env); err != nil {
 		return internal(err)
 	}
 	if err := tf.Init(ctx); err != nil {
@@ -229,6 +228,22 @@ func (e *Engine) initialise(ctx context.Context, root, dir string) ([]moduleWarn
 		warnings = append(warnings, moduleWarning{Text: text})
 	}
 	return warnings, problems
+}
+
+// terraform gives the library's Terraform for a directory, with the environment
+// of runs.
+func (e *Engine) terraform(dir string) (*tfexec.Terraform, error) {
+	tf, err := tfexec.NewTerraform(dir, e.Binary.Path)
+	if err != nil {
+		return nil, err
+	}
+	env := map[string]string{}
+	for _, entry := range e.environment() {
+		name, value, _ := strings.Cut(entry, "=")
+		env[name] = value
+	}
+	delete(env, "TF_IN_AUTOMATION") // the library's to set
+	return tf, tf.SetEnv(env)
 }
 
 // initText gives what Terraform says, without what the library and warnings put

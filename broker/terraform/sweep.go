@@ -1,0 +1,340 @@
+package terraform
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-exec/tfexec"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+const (
+	// sweepDir is the part of a module that lists what exists: data sources only.
+	sweepDir = "sweep"
+	// listTimeout bounds one listing.
+	listTimeout = 5 * time.Minute
+)
+
+var _ broker.Lister = (*Engine)(nil)
+
+// hasSweep tells whether a module can list what it has made.
+func hasSweep(root string) bool { return exists(filepath.Join(root, sweepDir)) }
+
+// checkSweep compares a module's sweep configuration with its contract and with
+// the variables that a pool gives it.
+func checkSweep(root string, variables map[string]any) []*broker.Error {
+	if !hasSweep(root) {
+		return nil
+	}
+	dir := filepath.Join(root, sweepDir)
+	if len(moduleFiles(dir)) == 0 {
+		return []*broker.Error{broker.Errorf(broker.CodeInvalid, "its %s has no .tf files", sweepDir).
+			WithHint("%s is the directory of the configuration that lists what exists (see modules/README.md): give other things another name", sweepDir)}
+	}
+	m, diags := readModule(root, dir)
+	if diags.HasErrors() {
+		return syntaxProblems(root, diags)
+	}
+	var problems []*broker.Error
+	report := func(hint, format string, args ...any) {
+		problems = append(problems, broker.Errorf(broker.CodeInvalid, "%s: %s", sweepDir, fmt.Sprintf(format, args...)).WithHint("%s", hint))
+	}
+	if _, ok := m.variables[brokerVariable]; !ok {
+		report("add variable \"broker\" { type = object({ id = string }) }, and list only what has the tag duffy:broker-id with that id",
+			"it has no variable \"broker\"")
+	}
+	for name, hint := range map[string]string{
+		"nodes":    "it lists what exists: objects with node_id, ipaddr, created_at and resources",
+		"complete": "it says whether the list is known to be complete",
+	} {
+		sensitive, ok := m.outputs[name]
+		switch {
+		case !ok:
+			report(hint, "it has no output %q", name)
+		case sensitive:
+			report("remove \"sensitive\"", "its output %q is sensitive", name)
+		}
+	}
+	for _, name := range m.own() {
+		if _, given := variables[name]; !given && !m.variables[name] {
+			report("set it in the pool, or give it a default", "its variable %q has no default, and the pool does not set it", name)
+		}
+	}
+	slices.SortFunc(problems, func(a, b *broker.Error) int { return strings.Compare(a.Message, b.Message) })
+	return problems
+}
+
+// checkSweepTree refuses what a sweep configuration must not hold. It must make
+// nothing: it runs again and again.
+func checkSweepTree(root string) []*broker.Error {
+	if !hasSweep(root) {
+		return nil
+	}
+	var problems []*broker.Error
+	foreign := walkSources(root, sweepDir, func(m module) {
+		problems = append(problems, m.checkBackends()...)
+		for _, r := range m.resources {
+			problems = append(problems, broker.Errorf(broker.CodeInvalid, "%s: a sweep configuration makes nothing", r).
+				WithHint("use data sources only"))
+		}
+	})
+	return append(problems, foreign...)
+}
+
+// initialiseSweep initialises the sweep configuration of a module copy, with the
+// versions of providers that the module itself has.
+func (e *Engine) initialiseSweep(ctx context.Context, root, copied string) ([]moduleWarning, []*broker.Error) {
+	if !hasSweep(copied) {
+		return nil, nil
+	}
+	dir := filepath.Join(copied, sweepDir)
+	lock := filepath.Join(dir, lockFileName)
+	if !exists(lock) {
+		text, err := os.ReadFile(filepath.Join(copied, lockFileName)) //nolint:gosec // a file of ours
+		if err == nil {
+			err = os.WriteFile(lock, text, 0o600)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a module without providers has none
+			return nil, []*broker.Error{broker.Wrap(broker.CodeInternal, err, "the lock file of its copy can't be copied")}
+		}
+	}
+	warnings, problems := e.initialise(ctx, filepath.Join(root, sweepDir), dir)
+	for i := range warnings {
+		warnings[i].Text = sweepDir + ": " + warnings[i].Text
+	}
+	for _, p := range problems {
+		p.Message = sweepDir + ": " + p.Message
+	}
+	return warnings, problems
+}
+
+// List implements [broker.Lister], with the module's sweep configuration. One
+// listing runs at a time. Unlike other runs it ends with ctx and with the broker:
+// it makes nothing.
+func (e *Engine) List(ctx context.Context, p broker.Pool) (broker.Listing, error) {
+	e.listMu.Lock()
+	defer e.listMu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return broker.Listing{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	scratch := filepath.Join(e.Dir, "sweep")
+	if err := os.RemoveAll(scratch); err != nil { // what a crash has left
+		return broker.Listing{}, fmt.Errorf("sweep of pool %q: %w", p.Name, err)
+	}
+	listing, err := e.list(ctx, p, scratch)
+	if err != nil {
+		text := e.maskOf(broker.Node{Source: p.Source})().Replace(err.Error())
+		err = fmt.Errorf("sweep of pool %q: %s", p.Name, text) //nolint:errorlint // the text is masked; nobody looks at the cause
+	}
+	return listing, errors.Join(err, os.RemoveAll(scratch))
+}
+
+func (e *Engine) list(ctx context.Context, p broker.Pool, scratch string) (broker.Listing, error) {
+	var none broker.Listing
+	dir := filepath.Join(scratch, sweepDir)
+	if err := e.linkSweep(p.Source.Template, scratch); err != nil {
+		return none, err
+	}
+	values, err := e.sweepVariables(p, dir)
+	if err != nil {
+		return none, err
+	}
+	file := filepath.Join(scratch, "tfvars.json")
+	if err := writeFile(file, values); err != nil {
+		return none, err
+	}
+	tf, err := e.terraform(dir)
+	if err != nil {
+		return none, err
+	}
+	// A refresh reads data sources and outputs, and makes nothing whatever the
+	// configuration says.
+	if err := tf.Refresh(ctx, tfexec.VarFile(file)); err != nil {
+		return none, fmt.Errorf("terraform refresh: %s", initText(err))
+	}
+	s, err := newestState(dir)
+	if err != nil {
+		return none, err
+	}
+	return s.listing()
+}
+
+// linkSweep makes a directory that looks like the kept module, with a sweep
+// directory that Terraform can write to.
+func (e *Engine) linkSweep(template, scratch string) error {
+	root := filepath.Join(e.templatesDir(), template)
+	if template == "" {
+		return errors.New("its module was not accepted yet")
+	}
+	dir := filepath.Join(scratch, sweepDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for from, to := range map[string]string{root: scratch, filepath.Join(root, sweepDir): dir} {
+		entries, err := os.ReadDir(from)
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			if from == root && (entry.Name() == sweepDir || entry.Name() == ownDir) {
+				continue
+			}
+			if err := os.Symlink(filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sweepVariables gives the variables that a sweep configuration declares: the
+// pool's, and who asks.
+func (e *Engine) sweepVariables(p broker.Pool, dir string) ([]byte, error) {
+	plain, err := e.unsealVariables(p.Source)
+	if err != nil {
+		return nil, fmt.Errorf("variables: %w", err)
+	}
+	all := map[string]any{}
+	d := json.NewDecoder(bytes.NewReader(plain))
+	d.UseNumber()
+	if err := d.Decode(&all); err != nil {
+		return nil, fmt.Errorf("variables: %w", err)
+	}
+	m, _ := readModule(dir, dir) // Prepare has found it good
+	maps.DeleteFunc(all, func(name string, _ any) bool {
+		_, declared := m.variables[name]
+		return !declared
+	})
+	all[brokerVariable] = map[string]any{"id": e.BrokerID}
+	return json.Marshal(all)
+}
+
+// listing reads the outputs of a sweep configuration. A node without an id is
+// passed on as it is: the caller says what is wrong with it.
+func (s *state) listing() (broker.Listing, error) {
+	var complete bool
+	if o, ok := s.Outputs["complete"]; ok && string(o.Value) != "null" {
+		if err := json.Unmarshal(o.Value, &complete); err != nil {
+			return broker.Listing{}, errors.New(`output "complete" is not true or false`)
+		}
+	}
+	var nodes []struct {
+		UID       string             `json:"node_id"`
+		Address   string             `json:"ipaddr"`
+		CreatedAt string             `json:"created_at"`
+		Resources map[string]*string `json:"resources"`
+	}
+	o, ok := s.Outputs["nodes"]
+	if !ok || string(o.Value) == "null" {
+		return broker.Listing{}, errors.New(`output "nodes" is missing`)
+	}
+	if err := json.Unmarshal(o.Value, &nodes); err != nil {
+		return broker.Listing{}, fmt.Errorf(`output "nodes" is not a list of objects with node_id, ipaddr, created_at and resources: %w`, err)
+	}
+	listing := broker.Listing{Complete: complete}
+	for _, n := range nodes {
+		listed := broker.ListedNode{UID: n.UID, Address: n.Address, Resources: map[string]string{}}
+		if n.CreatedAt != "" {
+			at, err := time.Parse(time.RFC3339, n.CreatedAt)
+			if err != nil {
+				return broker.Listing{}, fmt.Errorf("created_at of node %q is not a time as 2006-01-02T15:04:05Z: %q", n.UID, n.CreatedAt)
+			}
+			listed.CreatedAt = at
+		}
+		for address, id := range n.Resources {
+			if address != "" && id != nil && *id != "" {
+				listed.Resources[address] = *id
+			}
+		}
+		listing.Nodes = append(listing.Nodes, listed)
+	}
+	return listing, nil
+}
+
+// importMissing imports what the leak sweep has found of a node and the state
+// does not know, one resource after the other, and gives the completed state.
+// What does not exist any more is passed over. An error leaves the state as
+// complete as it has become.
+func (e *Engine) importMissing(ctx context.Context, r run, s *state, runs *[]broker.Run) (*state, error) {
+	r.node.ProviderSharing = false // one run is no reason for a host
+	for _, address := range slices.Sorted(maps.Keys(r.node.Import)) {
+		if slices.Contains(s.resources(), address) {
+			continue
+		}
+		if err := e.prepare(r); err != nil {
+			return s, err
+		}
+		if s != nil {
+			if err := r.putState(s); err != nil {
+				return s, r.failed(err, nil)
+			}
+		}
+		if err := e.start(ctx, r, address, r.node.Import[address]); err != nil {
+			return s, err
+		}
+		if err := e.wait(ctx, r); err != nil {
+			return s, err
+		}
+		next := r.recorded(s)
+		err := e.imported(r, address, next)
+		*runs = append(*runs, e.record(r, err))
+		if err != nil {
+			return next, err
+		}
+		s = next
+	}
+	return s, nil
+}
+
+// notThere is how Terraform and the libraries of providers say that an import has
+// found nothing.
+const notThere = "Cannot import non-existent remote object"
+
+// imported tells how an import has come out.
+func (e *Engine) imported(r run, address string, s *state) error {
+	if slices.Contains(s.resources(), address) {
+		return nil
+	}
+	text, err := os.ReadFile(r.stderr())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return r.failed(err, s)
+	}
+	if strings.Contains(string(text), notThere) {
+		return nil
+	}
+	class, cause := broker.FailureInterrupted, fmt.Errorf("%s: run was interrupted: it ended without a result", address)
+	switch d := plainDiagnostic(string(text)); {
+	case r.marked(killedMark) || r.marked(interruptedMark):
+		class, cause = broker.FailureTimeout, fmt.Errorf("%s: took longer than %s", address, r.timeout)
+	case d.Summary != "":
+		class = classify(e.module(r.node.Source.Template).rules, []diagnostic{d})
+		cause = fmt.Errorf("%s: %s: %s", address, d.Summary, d.Detail)
+	}
+	return r.failed(&broker.Failure{Class: class, Err: cause}, s)
+}
+
+// plainDiagnostic finds the first error in what Terraform writes for people.
+func plainDiagnostic(text string) diagnostic {
+	_, text, found := strings.Cut("\n"+text, "\nError: ")
+	if !found {
+		return diagnostic{}
+	}
+	summary, detail, _ := strings.Cut(text, "\n\n")
+	return diagnostic{
+		Severity: "error", Address: "of a resource", // not of the module itself
+		Summary: strings.Join(strings.Fields(summary), " "), Detail: strings.Join(strings.Fields(detail), " "),
+	}
+}
