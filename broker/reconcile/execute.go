@@ -88,6 +88,9 @@ func (l *Loop) apply(ctx context.Context, n broker.Node) (broker.Node, error) {
 	if runErr != nil {
 		l.cfg.Log.ErrorContext(ctx, "node can't be created", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "class", string(n.FailureClass), "error", runErr)
 		l.warnResting(ctx, n.Pool)
+		if n.FailureClass == broker.FailureInterrupted || n.FailureClass == broker.FailureTimeout {
+			l.cfg.Soon(n.Pool)
+		}
 	}
 	return n, nil
 }
@@ -223,6 +226,7 @@ func (l *Loop) destroy(ctx context.Context, n broker.Node) (broker.Node, error) 
 			if err := tx.SetNodeTerraform(n.UID, nil); err != nil {
 				return err
 			}
+			n.Import = nil
 			return broker.MoveNode(tx, n, broker.NodeGone, at, "")
 		}
 		// What is stored goes only when something newer is known.

@@ -23,8 +23,11 @@ type Config struct {
 	// Unmet gives the nodes that requests wait for: [broker.Broker.Unmet]. nil
 	// stands for none.
 	Unmet func(now time.Time) map[string]int
-	Log   *slog.Logger
-	Now   func() time.Time
+	// Soon is told of each pool in which a create was cut short, so that it may
+	// have left what no record knows: [Sweeper.Soon]. nil tells nobody.
+	Soon func(pool string)
+	Log  *slog.Logger
+	Now  func() time.Time
 	// Observe is told of each node that the loop took to a new state, after the
 	// commit. It must not block.
 	Observe func(broker.Node)
@@ -71,6 +74,9 @@ type Loop struct {
 func New(cfg Config) *Loop {
 	if cfg.Observe == nil {
 		cfg.Observe = func(broker.Node) {}
+	}
+	if cfg.Soon == nil {
+		cfg.Soon = func(string) {}
 	}
 	if cfg.Unmet == nil {
 		cfg.Unmet = func(time.Time) map[string]int { return nil }

@@ -1,0 +1,186 @@
+package reconcile
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+// SweepWorld is what [PlanSweep] knows: all facts are arguments.
+type SweepWorld struct {
+	Pool    broker.Pool
+	Began   time.Time // of the listing
+	Listing broker.Listing
+	Nodes   []broker.Node // all of the store, of every pool and in every state
+	Earlier Sightings     // what the sweep before this one gave
+}
+
+// Sightings are what one sweep has seen and the next must see again before
+// anything follows from it: uids, with the time when each was seen first.
+type Sightings struct {
+	Unknown map[string]time.Time // listed, and no live node has this uid
+	Missing map[string]time.Time // not listed, though the node exists by all we know
+}
+
+// SweepPlan is what follows from a listing.
+type SweepPlan struct {
+	// Leaks are to be adopted, and Vanished are nodes to be given up: ready and
+	// lent ones. Together they have at most MaxDestroys nodes that are destroyed now;
+	// Left counts those that have to wait for the next sweep.
+	Leaks    []broker.ListedNode
+	Vanished []broker.Node
+	Left     int
+
+	Sightings Sightings
+	// Distrusted is why nothing at all was concluded; "" if the listing was good.
+	Distrusted string
+	// Malformed are uids that this broker has never given to anything, and Bare
+	// those of leaks that nothing can be imported of. Both are left alone.
+	Malformed, Bare []string
+}
+
+// PlanSweep compares a listing that came about with the records. It is pure.
+//
+// Deleting on a wrong listing is far worse than keeping a leak for a while, so
+// every doubt ends in doing nothing: see the checks in distrust, and the two
+// sightings at least half an interval apart that all conclusions need. What is
+// younger than the pool's create timeout is in nobody's way yet: it may still be
+// in the making, and slow clouds may not list it.
+func PlanSweep(now time.Time, w SweepWorld) SweepPlan {
+	live := make(map[string]bool)
+	timeouts := make(map[string]time.Duration)
+	var expected []*broker.Node
+	for i := range w.Nodes {
+		n := &w.Nodes[i]
+		live[n.UID] = n.State != broker.NodeGone
+		timeouts[n.UID] = n.CreateTimeout
+		if w.expects(n) {
+			expected = append(expected, n)
+		}
+	}
+	listed := make(map[string]broker.ListedNode)
+	for _, n := range w.Listing.Nodes {
+		listed[n.UID] = merge(listed[n.UID], n)
+	}
+	if reason := w.distrust(expected, listed); reason != "" {
+		return SweepPlan{Distrusted: reason}
+	}
+
+	plan := SweepPlan{Sightings: Sightings{Unknown: map[string]time.Time{}, Missing: map[string]time.Time{}}}
+	twice := func(first time.Time, earlier bool) bool {
+		return earlier && now.Sub(first) >= w.Pool.Sweep.Interval/2
+	}
+	room := w.Pool.Sweep.MaxDestroys
+	for _, uid := range slices.Sorted(maps.Keys(listed)) {
+		if live[uid] {
+			continue
+		}
+		if !broker.ValidUID(uid) {
+			plan.Malformed = append(plan.Malformed, uid)
+			continue
+		}
+		first, earlier := w.Earlier.Unknown[uid]
+		if !earlier {
+			first = now
+		}
+		plan.Sightings.Unknown[uid] = first
+		born := listed[uid].CreatedAt
+		if born.IsZero() {
+			born = first
+		}
+		if !twice(first, earlier) || now.Sub(born) <= max(w.Pool.CreateTimeout, timeouts[uid]) {
+			continue
+		}
+		if len(listed[uid].Resources) == 0 {
+			plan.Bare = append(plan.Bare, uid)
+			continue
+		}
+		plan.Leaks = append(plan.Leaks, listed[uid])
+	}
+	// The oldest sightings first, so that none waits for ever.
+	slices.SortStableFunc(plan.Leaks, func(a, b broker.ListedNode) int {
+		return plan.Sightings.Unknown[a.UID].Compare(plan.Sightings.Unknown[b.UID])
+	})
+	if len(plan.Leaks) > room {
+		plan.Left = len(plan.Leaks) - room
+		plan.Leaks = plan.Leaks[:room]
+	}
+	room -= len(plan.Leaks)
+	for _, n := range expected {
+		if _, ok := listed[n.UID]; ok {
+			continue
+		}
+		first, earlier := w.Earlier.Missing[n.UID]
+		if !earlier {
+			first = now
+		}
+		plan.Sightings.Missing[n.UID] = first
+		if !twice(first, earlier) || first.Sub(n.CreatedAt) <= n.CreateTimeout {
+			continue
+		}
+		switch {
+		case n.State == broker.NodeDeployed: // destroys nothing before its session ends
+			plan.Vanished = append(plan.Vanished, *n)
+		case n.State != broker.NodeReady:
+			// A check or a request works on it, and finds out by itself.
+		case room == 0:
+			plan.Left++
+		default:
+			room--
+			plan.Vanished = append(plan.Vanished, *n)
+		}
+	}
+	return plan
+}
+
+// expects tells whether a good listing must show the node: it was there before
+// the listing began, and was made from what the listing is made with.
+func (w SweepWorld) expects(n *broker.Node) bool {
+	if n.Pool != w.Pool.Name || n.Source.Generation != w.Pool.Source.Generation || !n.Since.Before(w.Began) {
+		return false
+	}
+	switch n.State {
+	case broker.NodeChecking, broker.NodeReady, broker.NodeReserved, broker.NodeContextualizing, broker.NodeDeployed:
+		return true
+	case broker.NodePlanned, broker.NodeApplying, broker.NodeLost, broker.NodeReleasing, broker.NodeFailed,
+		broker.NodeDestroying, broker.NodeGone:
+	}
+	return false
+}
+
+// distrust gives the reason why nothing may be concluded from a listing, or "".
+func (w SweepWorld) distrust(expected []*broker.Node, listed map[string]broker.ListedNode) string {
+	if !w.Listing.Complete {
+		return "the listing is not complete"
+	}
+	there := 0
+	for _, n := range expected {
+		if _, ok := listed[n.UID]; ok {
+			there++
+		}
+	}
+	switch {
+	case len(expected) > 0 && len(listed) == 0:
+		return fmt.Sprintf("the listing is empty, but %d nodes of the pool exist", len(expected))
+	case 2*there < len(expected):
+		return fmt.Sprintf("the listing has %d of %d nodes of the pool that exist", there, len(expected))
+	}
+	return ""
+}
+
+// merge makes one of two entries for the same node.
+func merge(a, b broker.ListedNode) broker.ListedNode {
+	resources := make(map[string]string, len(a.Resources)+len(b.Resources))
+	maps.Copy(resources, a.Resources)
+	maps.Copy(resources, b.Resources)
+	b.Resources = resources
+	b.Address = cmp.Or(b.Address, a.Address)
+	if b.CreatedAt.IsZero() || a.CreatedAt.After(b.CreatedAt) {
+		b.CreatedAt = a.CreatedAt // the younger: it may have to wait
+	}
+	return b
+}
