@@ -46,6 +46,14 @@ defaults {
     command = "true" # a command on the node that must exit with 0
     timeout = "2m"   # tried again until then
   }
+
+  # Where the module can list what exists (docs/sweep.md): how often that is
+  # compared with the records, "0s" for never, and how many nodes one time may
+  # destroy.
+  # sweep {
+  #   interval     = "10m"
+  #   max_destroys = 5
+  # }
 }
 
 # What tenants have that set nothing of their own. These are the built-in values.

@@ -18,6 +18,10 @@ const (
 	defaultCreateTimeout  = 15 * time.Minute
 	defaultDestroyTimeout = 15 * time.Minute
 	defaultReadyTimeout   = 5 * time.Minute
+	defaultSweepInterval  = 10 * time.Minute
+	defaultSweepDestroys  = 5
+	// minSweepInterval keeps sweeps from costing more than they save.
+	minSweepInterval = 10 * time.Second
 )
 
 // layer is a block that holds settings: defaults, a template or a pool.
@@ -206,6 +210,10 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 		},
 		Contextualize: mode,
 		NoLegacy:      !s.legacy.or(true),
+		Sweep: broker.Sweep{
+			Interval:    s.sweepInterval.or(defaultSweepInterval),
+			MaxDestroys: s.sweepDestroys.or(defaultSweepDestroys),
+		},
 
 		ProviderSharing: s.providerSharing.or(false),
 		Account:         s.account.or(""),

@@ -34,6 +34,8 @@ type settings struct {
 	readyCommand   setting[string]
 	readyTimeout   setting[time.Duration]
 	legacy         setting[bool]
+	sweepInterval  setting[time.Duration]
+	sweepDestroys  setting[int]
 
 	providerSharing setting[bool]
 }
@@ -68,6 +70,16 @@ func readSettings(b *block) settings {
 			s.readySSH, s.readyCommand, s.readyTimeout = ssh, command, timeout
 		}
 	}
+	blocks = b.blocks("sweep")
+	b.l.once(blocks)
+	for i, sweep := range blocks {
+		r := b.l.open(sweep.Body, "a sweep block")
+		interval, destroys := read(r, "interval", sweepInterval), read(r, "max_destroys", atLeast(1))
+		r.finish()
+		if i == 0 {
+			s.sweepInterval, s.sweepDestroys = interval, destroys
+		}
+	}
 	return s
 }
 
@@ -88,6 +100,8 @@ func (s settings) over(base settings) settings {
 		readyCommand:   s.readyCommand.over(base.readyCommand),
 		readyTimeout:   s.readyTimeout.over(base.readyTimeout),
 		legacy:         s.legacy.over(base.legacy),
+		sweepInterval:  s.sweepInterval.over(base.sweepInterval),
+		sweepDestroys:  s.sweepDestroys.over(base.sweepDestroys),
 
 		providerSharing: s.providerSharing.over(base.providerSharing),
 	}
@@ -108,6 +122,20 @@ func text(v cty.Value) (string, complaint) {
 		return "", mustBe("text in quotes", v)
 	}
 	return s.AsString(), ""
+}
+
+// sweepInterval parses the time between two sweeps: 0 is never.
+func sweepInterval(v cty.Value) (time.Duration, complaint) {
+	if s, wrong := text(v); wrong == "" {
+		if d, err := parseDuration(s); err == nil && d == 0 {
+			return 0, ""
+		}
+	}
+	d, wrong := duration(v)
+	if wrong == "" && d < minSweepInterval {
+		wrong = complaint(fmt.Sprintf(`must be %s or more, or "0s" for no sweeps, not %s.`, minSweepInterval, describe(v)))
+	}
+	return d, wrong
 }
 
 // boolean parses true or false.

@@ -174,7 +174,11 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	if err := d.prune(ctx); err != nil {
 		return err
 	}
+	d.sweeper = reconcile.NewSweeper(reconcile.SweeperConfig{
+		Store: store, Lister: d.engine, Pools: d.pools, Log: log, Now: time.Now, Wake: func() { d.loop.Wake() },
+	})
 	d.loop = reconcile.New(reconcile.Config{
+		Soon:  d.sweeper.Soon,
 		Store: store, Provisioner: d.engine, Contextualizer: contextualizer, Pools: d.pools,
 		Serving: d.broker.Serving, Unmet: d.broker.Unmet, Runs: terraformRuns(ctx, log, file.Terraform), Log: log, Now: time.Now, Observe: d.observe,
 	})
@@ -209,6 +213,7 @@ type daemon struct {
 	pools          *broker.PoolSet
 	broker         *broker.Broker
 	loop           *reconcile.Loop
+	sweeper        *reconcile.Sweeper
 	engine         *terraform.Engine
 
 	proxies   []netip.Prefix
@@ -243,6 +248,7 @@ func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
 	loopCtx, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoop()
 	parts.Go(func() { d.loop.Run(loopCtx) })
+	parts.Go(func() { d.sweeper.Run(loopCtx) })
 	parts.Go(func() { d.reloadOnHangup(loopCtx) })
 	parts.Go(func() { d.reseal.run(loopCtx) })
 	parts.Go(func() { d.flushUse(loopCtx) })

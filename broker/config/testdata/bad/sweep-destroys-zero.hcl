@@ -1,0 +1,6 @@
+pool "a" {
+  module = "../modules/local"
+  sweep {
+    max_destroys = 0
+  }
+}
