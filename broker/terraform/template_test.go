@@ -193,6 +193,8 @@ output "data" { value = file("link") }
 }
 
 // TestPrepareReportsMistakes compares what is said of bad modules with golden files.
+const goodSweep = "variable \"broker\" {}\noutput \"nodes\" { value = [] }\noutput \"complete\" { value = true }\n"
+
 func TestPrepareReportsMistakes(t *testing.T) {
 	binary := brokertest.NeedProgram(t, "terraform")
 	outside := t.TempDir()
@@ -209,6 +211,10 @@ func TestPrepareReportsMistakes(t *testing.T) {
 		"outside":       {files: map[string]string{"main.tf": goodModule + "module \"m\" {\n  source = \"../other\"\n}\nmodule \"n\" { source = \"./sub\" }\n", "sub/main.tf": "module \"o\" { source = \"../../more\" }\n"}},
 		"link-outside":  {files: map[string]string{"main.tf": goodModule}, links: map[string]string{"setup.sh": outside}},
 		"backend":       {files: map[string]string{"main.tf": goodModule + "terraform {\n  backend \"local\" {}\n}\n"}},
+		"sweep-empty":   {files: map[string]string{"main.tf": goodModule, "sweep/README": "a broom"}},
+		"sweep-makes":   {files: map[string]string{"main.tf": goodModule, "sweep/main.tf": goodSweep + "resource \"terraform_data\" \"x\" {}\nmodule \"m\" { source = \"../sub\" }\nterraform {\n  cloud {}\n}\n", "sub/main.tf": "resource \"terraform_data\" \"y\" {}\n"}},
+		"sweep-outputs": {files: map[string]string{"main.tf": goodModule, "sweep/main.tf": "variable \"zone\" {}\noutput \"nodes\" {\n  value = []\n  sensitive = true\n}\n"}},
+		"sweep-invalid": {files: map[string]string{"main.tf": goodModule, "sweep/main.tf": goodSweep + "output \"x\" { value = local.nothing }\n"}},
 		"sensitive":     {files: map[string]string{"main.tf": goodModule + "output \"data\" {\n  value = 1\n  sensitive = true\n}\n"}},
 	}
 	for name, tt := range tests {

@@ -1,0 +1,38 @@
+terraform {
+  required_providers {
+    fakecloud = {
+      source  = "fakecloud.test/duffy-broker/fakecloud"
+      version = "1.0.0"
+    }
+  }
+}
+
+variable "broker" {
+  type = object({ id = string })
+}
+
+variable "endpoint" {
+  type = string
+}
+
+provider "fakecloud" {
+  endpoint = var.endpoint
+}
+
+data "fakecloud_instances" "all" {
+  tags = { "duffy:broker-id" = var.broker.id }
+}
+
+output "nodes" {
+  value = [for i in data.fakecloud_instances.all.instances : {
+    node_id    = lookup(i.tags, "duffy:node-id", "")
+    ipaddr     = i.address
+    created_at = i.created_at
+    # The name ends in the index.
+    resources = { format("fakecloud_instance.node[%s]", reverse(split("-", i.name))[0]) = i.id }
+  }]
+}
+
+output "complete" {
+  value = data.fakecloud_instances.all.complete
+}
