@@ -18,7 +18,7 @@ import (
 // of each call; they may be called at once.
 type Cloud struct {
 	// Delay is how long a call takes, by operation ("apply", "destroy", "check",
-	// "contextualize", "decontextualize").
+	// "contextualize", "decontextualize", "list").
 	Delay func(op string) time.Duration
 	// Fail gives the error of a call, or nil.
 	Fail func(op string, n broker.Node) error
@@ -117,6 +117,18 @@ func (c *Cloud) Discard(broker.Node) error {
 	return nil
 }
 
+// List implements [broker.Lister]: it gives all machines, of every pool.
+func (c *Cloud) List(ctx context.Context, p broker.Pool) (broker.Listing, error) {
+	if err := c.call(ctx, "list", broker.Node{Pool: p.Name}); err != nil {
+		return broker.Listing{}, err
+	}
+	listing := broker.Listing{Complete: true}
+	for _, uid := range c.Machines() {
+		listing.Nodes = append(listing.Nodes, broker.ListedNode{UID: uid, Resources: map[string]string{"machine.node": uid}})
+	}
+	return listing, nil
+}
+
 // Check implements [broker.Contextualizer].
 func (c *Cloud) Check(ctx context.Context, n broker.Node) ([]string, error) {
 	if err := c.call(ctx, "check", n); err != nil {
@@ -174,6 +186,16 @@ func (c *Cloud) Calls(op string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.calls[op]
+}
+
+// Appear makes a machine behind everybody's back.
+func (c *Cloud) Appear(uid, pool string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.machines == nil {
+		c.calls, c.machines = make(map[string]int), make(map[string]*machine)
+	}
+	c.machines[uid] = &machine{pool: pool}
 }
 
 // Vanish removes a machine behind everybody's back.

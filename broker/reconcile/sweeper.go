@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -59,7 +60,9 @@ func NewSweeper(cfg SweeperConfig) *Sweeper {
 // It never blocks.
 func (s *Sweeper) Soon(pool string) {
 	s.mu.Lock()
-	s.soon[pool] = s.cfg.Now().Add(soonAfter)
+	if _, asked := s.soon[pool]; !asked {
+		s.soon[pool] = s.cfg.Now().Add(soonAfter)
+	}
 	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
@@ -114,6 +117,7 @@ func (s *Sweeper) next() (first broker.Pool, due time.Time, ok bool) {
 		}
 	}
 	s.pools = known
+	maps.DeleteFunc(s.soon, func(name string, _ time.Time) bool { return known[name] == nil })
 	return first, due, ok
 }
 
