@@ -24,7 +24,13 @@ type SweepWorld struct {
 type Sightings struct {
 	Unknown map[string]time.Time // listed, and no live node has this uid
 	Missing map[string]time.Time // not listed, though the node exists by all we know
+	// Listed are live nodes that a good listing has shown before.
+	Listed map[string]bool
 }
+
+// surelyListed is the age from which on a node counts as listed before, though
+// this process has not seen it: no cloud's listing is behind as much.
+const surelyListed = 24 * time.Hour
 
 // SweepPlan is what follows from a listing.
 type SweepPlan struct {
@@ -49,7 +55,8 @@ type SweepPlan struct {
 // every doubt ends in doing nothing: see the checks in distrust, and the two
 // sightings at least half an interval apart that all conclusions need. What is
 // younger than the pool's create timeout is in nobody's way yet: it may still be
-// in the making, and slow clouds may not list it.
+// in the making, and slow clouds may not list it. Nor has vanished what was never
+// listed: a listing may be older than it says.
 func PlanSweep(now time.Time, w SweepWorld) SweepPlan {
 	live := make(map[string]bool)
 	timeouts := make(map[string]time.Duration)
@@ -67,10 +74,15 @@ func PlanSweep(now time.Time, w SweepWorld) SweepPlan {
 		listed[n.UID] = merge(listed[n.UID], n)
 	}
 	if reason := w.distrust(expected, listed); reason != "" {
-		return SweepPlan{Distrusted: reason}
+		return SweepPlan{Distrusted: reason, Sightings: Sightings{Listed: w.Earlier.Listed}}
 	}
 
-	plan := SweepPlan{Sightings: Sightings{Unknown: map[string]time.Time{}, Missing: map[string]time.Time{}}}
+	plan := SweepPlan{Sightings: Sightings{Unknown: map[string]time.Time{}, Missing: map[string]time.Time{}, Listed: map[string]bool{}}}
+	for uid, lives := range live {
+		if _, now := listed[uid]; lives && (now || w.Earlier.Listed[uid]) {
+			plan.Sightings.Listed[uid] = true
+		}
+	}
 	twice := func(first time.Time, earlier bool) bool {
 		return earlier && now.Sub(first) >= w.Pool.Sweep.Interval/2
 	}
@@ -119,7 +131,8 @@ func PlanSweep(now time.Time, w SweepWorld) SweepPlan {
 			first = now
 		}
 		plan.Sightings.Missing[n.UID] = first
-		if !twice(first, earlier) || first.Sub(n.CreatedAt) <= n.CreateTimeout {
+		known := w.Earlier.Listed[n.UID] || now.Sub(n.CreatedAt) > surelyListed
+		if !known || !twice(first, earlier) || first.Sub(n.CreatedAt) <= n.CreateTimeout {
 			continue
 		}
 		switch {

@@ -79,6 +79,10 @@ func TestPlanSweep(t *testing.T) {
 		}
 		return nodes
 	}
+	allListed := map[string]bool{}
+	for id := range int64(20) {
+		allListed[uid(id)] = true
+	}
 	in := func(state broker.NodeState, change ...func(*broker.Node)) broker.Node {
 		n := oldNode(9, a, state)
 		for _, f := range change {
@@ -146,6 +150,14 @@ func TestPlanSweep(t *testing.T) {
 			listing: listed(1), nodes: append(ready(1), in(broker.NodeReady, func(n *broker.Node) { n.Since = t0 })),
 			earlier: Sightings{Missing: seen(interval, 9)}, want: "leaks [] vanished [] left 0 unknown [] missing []",
 		},
+		"missing and never listed": {
+			listing: listed(1), nodes: ready(1, 2), earlier: Sightings{Missing: seen(interval, 2), Listed: map[string]bool{uid(1): true}},
+			want: "leaks [] vanished [] left 0 unknown [] missing [2]",
+		},
+		"missing, never listed, but old": {
+			listing: listed(1), nodes: append(ready(1), in(broker.NodeReady, func(n *broker.Node) { n.CreatedAt = t0.Add(-25 * time.Hour) })),
+			earlier: Sightings{Missing: seen(interval, 9), Listed: map[string]bool{}}, want: "leaks [] vanished [9] left 0 unknown [] missing [9]",
+		},
 		"missing but young": {
 			listing: listed(1), nodes: append(ready(1), in(broker.NodeReady, func(n *broker.Node) { n.CreatedAt = t0.Add(-12 * time.Minute) })),
 			earlier: Sightings{Missing: seen(interval, 9)}, want: "leaks [] vanished [] left 0 unknown [] missing [9]",
@@ -163,6 +175,9 @@ func TestPlanSweep(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			if tt.earlier.Listed == nil {
+				tt.earlier.Listed = allListed
+			}
 			plan := PlanSweep(t0, SweepWorld{
 				Pool: a, Began: t0.Add(-time.Second), Listing: broker.Listing{Complete: !tt.incomplete, Nodes: tt.listing}, Nodes: tt.nodes, Earlier: tt.earlier,
 			})
@@ -218,6 +233,10 @@ func TestPlanSweepSafety(t *testing.T) {
 			return seen(time.Duration(rapid.IntRange(0, 30).Draw(t, name+" ago"))*time.Minute, rapid.SliceOf(rapid.Int64Range(1, 14)).Draw(t, name)...)
 		}
 		w.Earlier = Sightings{Unknown: earlier("unknown"), Missing: earlier("missing")}
+		w.Earlier.Listed = map[string]bool{}
+		for _, id := range rapid.SliceOf(rapid.Int64Range(1, 14)).Draw(t, "listed before") {
+			w.Earlier.Listed[uid(id)] = true
+		}
 		plan := PlanSweep(t0, w)
 		if !w.Listing.Complete && outcome(plan) != "distrusted" {
 			t.Fatal("something follows from an incomplete listing")
@@ -236,7 +255,7 @@ func TestPlanSweepSafety(t *testing.T) {
 				destroys++
 			}
 			_, earlier := w.Earlier.Missing[n.UID]
-			if there[n.UID] || !earlier || n.Pool != a.Name || !live[n.UID] || n.State != broker.NodeReady && n.State != broker.NodeDeployed {
+			if there[n.UID] || !earlier || !w.Earlier.Listed[n.UID] || n.Pool != a.Name || !live[n.UID] || n.State != broker.NodeReady && n.State != broker.NodeDeployed {
 				t.Fatalf("vanished %+v", n)
 			}
 		}
@@ -247,4 +266,23 @@ func TestPlanSweepSafety(t *testing.T) {
 			t.Fatal("nodes have vanished by an empty listing")
 		}
 	})
+}
+
+// What was listed once is remembered while it lives, also over bad listings.
+func TestPlanSweepRemembersWhatWasListed(t *testing.T) {
+	p := sweepPool("a")
+	gone := oldNode(3, p, broker.NodeGone)
+	w := SweepWorld{
+		Pool: p, Began: t0, Listing: broker.Listing{Complete: true, Nodes: listed(1, 3, 4)},
+		Nodes:   []broker.Node{oldNode(1, p, broker.NodeReady), oldNode(2, p, broker.NodeReady), gone},
+		Earlier: Sightings{Listed: map[string]bool{uid(2): true, uid(5): true}},
+	}
+	want := map[string]bool{uid(1): true, uid(2): true}
+	if diff := cmp.Diff(want, PlanSweep(t0, w).Sightings.Listed); diff != "" {
+		t.Errorf("listed (-want +got):\n%s", diff)
+	}
+	w.Listing.Complete = false
+	if diff := cmp.Diff(w.Earlier.Listed, PlanSweep(t0, w).Sightings.Listed); diff != "" {
+		t.Errorf("after a bad listing (-want +got):\n%s", diff)
+	}
 }

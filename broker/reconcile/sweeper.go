@@ -134,7 +134,7 @@ func (s *Sweeper) pass(ctx context.Context, p broker.Pool) {
 	}
 	memory.due = s.cfg.Now().Add(p.Sweep.Interval)
 	if err != nil {
-		memory.Sightings = Sightings{}
+		memory.Sightings = Sightings{Listed: memory.Listed}
 		s.cfg.Log.WarnContext(ctx, "sweep: the listing has failed; nothing follows from it", "pool", p.Name, "error", err)
 		return
 	}
