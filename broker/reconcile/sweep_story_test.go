@@ -276,17 +276,33 @@ func TestSweepDestroysAFewAtATime(t *testing.T) {
 // Story 5: no listing that is short, empty, stale, repeats itself or fails
 // destroys a machine in use or in stock.
 func TestStory05WrongListings(t *testing.T) {
-	for name, spoil := range map[string]func(*sweptCloud){
-		"short": func(w *sweptCloud) {
+	c, cloud := newFakecloud(t)
+	w := startSwept(t, c, cloud, "broker-1", 4)
+	s, err := w.b.RequestSession(t.Context(), admin(w), broker.SessionRequest{Specs: []broker.NodesSpec{{Pool: "a", Quantity: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.settle(4)
+	for _, tt := range []struct {
+		name  string
+		spoil func()
+	}{
+		{"short", func() {
 			w.cloud.SetFaults(fakecloud.Faults{Failures: []fakecloud.Failure{{Class: fakecloud.PartialListing}}})
-		},
-		"short, and not saying so": func(w *sweptCloud) {
+		}},
+		{"short, and not saying so", func() {
 			w.mangle = func(l broker.Listing) broker.Listing { l.Nodes = l.Nodes[:1]; return l }
-		},
-		"empty": func(w *sweptCloud) {
+		}},
+		{"empty", func() {
 			w.mangle = func(l broker.Listing) broker.Listing { l.Nodes = nil; return l }
-		},
-		"stale": func(w *sweptCloud) {
+		}},
+		{"duplicated", func() {
+			w.mangle = func(l broker.Listing) broker.Listing { l.Nodes = append(l.Nodes, l.Nodes...); return l }
+		}},
+		{"failed", func() {
+			w.cloud.SetFaults(fakecloud.Faults{Failures: []fakecloud.Failure{{Operation: fakecloud.List, Class: fakecloud.AuthFailure}}})
+		}},
+		{"stale", func() {
 			// The old nodes are listed as ever, new ones for a long time not.
 			w.advance(time.Hour)
 			w.cloud.SetFaults(fakecloud.Faults{ListingLag: 50 * time.Minute})
@@ -294,24 +310,13 @@ func TestStory05WrongListings(t *testing.T) {
 			w.pools.Set([]broker.Pool{w.pool})
 			w.loop.Wake()
 			w.settle(6)
-		},
-		"duplicated": func(w *sweptCloud) {
-			w.mangle = func(l broker.Listing) broker.Listing { l.Nodes = append(l.Nodes, l.Nodes...); return l }
-		},
-		"failed": func(w *sweptCloud) {
-			w.cloud.SetFaults(fakecloud.Faults{Failures: []fakecloud.Failure{{Operation: fakecloud.List, Class: fakecloud.AuthFailure}}})
-		},
+		}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			c, cloud := newFakecloud(t)
-			w := startSwept(t, c, cloud, "broker-1", 4)
-			s, err := w.b.RequestSession(t.Context(), admin(w), broker.SessionRequest{Specs: []broker.NodesSpec{{Pool: "a", Quantity: 1}}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			w.settle(4)
+		t.Run(tt.name, func(t *testing.T) {
+			w.cloud.SetFaults(fakecloud.Faults{})
+			w.mangle = nil
 			w.sweep() // a good one
-			spoil(w)
+			tt.spoil()
 			before := w.owners()
 			w.sweep()
 			w.sweep()
