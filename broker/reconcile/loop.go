@@ -49,10 +49,10 @@ const (
 	// tidyEvery is how often old records are looked at. There are many more of
 	// them than of live ones, and they are in no hurry.
 	tidyEvery = time.Hour
-	// keepEvents is how long events stay readable, KeepRuns how long the logs of
-	// Terraform runs do.
+	// keepEvents is how long events stay readable.
 	keepEvents = 7 * 24 * time.Hour
-	KeepRuns   = 7 * 24 * time.Hour
+	// KeepRuns is how long the logs of Terraform runs stay readable.
+	KeepRuns = 7 * 24 * time.Hour
 )
 
 // Loop plans and carries out, until it is stopped. It is level-triggered: woken
