@@ -553,6 +553,12 @@ func TestRollout(t *testing.T) {
 func TestOldRecordsGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, new(brokertest.Cloud), testPool("a", 1, 2))
+		err := w.store.Update(t.Context(), func(tx broker.Tx) error {
+			return tx.SetIdempotency(broker.Idempotency{TenantID: 1, Key: "k", CreatedAt: time.Now()})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 		w.start()
 		defer func() { w.stopLoop() }()
 		time.Sleep(time.Minute)
@@ -566,10 +572,13 @@ func TestOldRecordsGo(t *testing.T) {
 			t.Errorf("%d records are kept for ever", len(got))
 		}
 		time.Sleep(8 * 24 * time.Hour)
-		err := w.store.View(t.Context(), func(tx broker.ReadTx) error {
+		err = w.store.View(t.Context(), func(tx broker.ReadTx) error {
 			events, err := tx.Events(0, 1000)
 			if len(events) != 0 {
 				t.Errorf("%d events are kept for ever", len(events))
+			}
+			if _, err := tx.Idempotency(1, "k"); broker.CodeOf(err) != broker.CodeNotFound {
+				t.Errorf("an idempotency key is kept for ever: %v", err)
 			}
 			return err
 		})
