@@ -71,8 +71,10 @@ type Engine struct {
 	mu        sync.Mutex
 	processes map[string]*process   // runs that this process started, by output file
 	modules   map[string]keptModule // by template
-	reapers   sync.WaitGroup
-	hostLocks hostLocks
+
+	compressors sync.Pool // of *gzip.Writer, for logs
+	reapers     sync.WaitGroup
+	hostLocks   hostLocks
 
 	listMu sync.Mutex // listings run one at a time
 

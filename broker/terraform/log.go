@@ -45,7 +45,12 @@ func (e *Engine) record(r run, failure error) broker.Run {
 	after, _ := newestState(r.dir)
 	mask := r.mask(before, after)
 	var plain bytes.Buffer
-	zip := gzip.NewWriter(&plain)
+	zip, reused := e.compressors.Get().(*gzip.Writer) // its tables are larger than most logs
+	if !reused {
+		zip, _ = gzip.NewWriterLevel(nil, gzip.BestSpeed) // a level that there is
+	}
+	defer e.compressors.Put(zip)
+	zip.Reset(&plain)
 	note := func(format string, args ...any) {
 		_, _ = zip.Write(logNote(format, args...)) // to memory
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/duffy-broker/duffy-broker/broker"
 )
@@ -193,12 +194,17 @@ func TestWatchRunToItsEnd(t *testing.T) {
 	calls := filepath.Join(e.runsDir(), n.UID, "calls")
 	waitForFile(t, calls)
 	var first, second []string
-	err := e.WatchRun(t.Context(), n, func(_ string, line []byte) error {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // it ends by itself, unless it is lost
+	defer cancel()
+	err := e.WatchRun(ctx, n, func(_ string, line []byte) error {
 		if first = append(first, string(line)); len(first) == 1 {
 			write(t, filepath.Join(e.Dir, "go"), "\n")
 		}
 		return nil
 	})
+	if err != nil { // the second run is waiting
+		write(t, filepath.Join(e.Dir, "end"), "\n")
+	}
 	if got := strings.Join(first, ""); err != nil || !strings.Contains(got, "last words") || strings.Contains(got, "second try") {
 		t.Errorf("the first run: %s (%v)", got, err)
 	}
