@@ -21,14 +21,15 @@ type KeyHasher interface {
 	CurrentAPIKeyHash(hash []byte) bool
 }
 
-// Config is what a [Broker] is made of. All fields but Logs and ContextualizeTimeout
-// are required.
+// Config is what a [Broker] is made of. All fields but Logs, Workspaces and
+// ContextualizeTimeout are required.
 type Config struct {
 	Store          Store
 	Contextualizer Contextualizer
 	Keys           KeyHasher
 	Pools          *PoolSet
-	Logs           RunLogs // for NodeLog alone
+	Logs           RunLogs    // for NodeLog alone
+	Workspaces     Workspacer // for the workspaces of held nodes alone
 	Log            *slog.Logger
 	Now            func() time.Time
 	// Wake tells the reconcile loop that there may be work. It must not block.
@@ -61,6 +62,8 @@ type Broker struct {
 	lastUsed map[int64]time.Time // by tenant: logins that are not written down yet
 
 	defaults atomic.Pointer[TenantDefaults]
+
+	workspaceMu sync.Mutex // workspaces are opened, returned and tidied one at a time
 }
 
 // New makes a Broker.

@@ -37,6 +37,8 @@ const (
 	NodeDestroying NodeState = "destroying"
 	// NodeFailed: unusable; what exists of it counts, and is to be destroyed.
 	NodeFailed NodeState = "failed"
+	// NodeHeld: kept for a person, who may be working on it: nothing is done to it.
+	NodeHeld NodeState = "held"
 	// NodeGone: nothing exists any more. The record is kept for a while.
 	NodeGone NodeState = "gone"
 )
@@ -47,15 +49,16 @@ const (
 var nodeSteps = map[NodeState][]NodeState{
 	NodePlanned:         {NodeApplying, NodeGone},
 	NodeApplying:        {NodeChecking, NodeFailed},
-	NodeChecking:        {NodeReady, NodeFailed, NodeReleasing},
-	NodeReady:           {NodeReserved, NodeReleasing, NodeFailed},
+	NodeChecking:        {NodeReady, NodeFailed, NodeReleasing, NodeHeld},
+	NodeReady:           {NodeReserved, NodeReleasing, NodeFailed, NodeHeld},
 	NodeReserved:        {NodeContextualizing, NodeDeployed, NodeChecking},
 	NodeContextualizing: {NodeDeployed, NodeChecking, NodeFailed},
 	NodeDeployed:        {NodeReleasing, NodeLost},
 	NodeLost:            {NodeDestroying},
-	NodeReleasing:       {NodeDestroying},
-	NodeFailed:          {NodeDestroying},
-	NodeDestroying:      {NodeGone},
+	NodeReleasing:       {NodeDestroying, NodeHeld},
+	NodeFailed:          {NodeDestroying, NodeHeld},
+	NodeDestroying:      {NodeGone, NodeHeld},
+	NodeHeld:            {NodeChecking, NodeDestroying},
 	NodeGone:            {NodeFailed}, // something of it was found after all
 }
 
@@ -63,7 +66,7 @@ var nodeSteps = map[NodeState][]NodeState{
 func NodeStates() []NodeState {
 	return []NodeState{
 		NodePlanned, NodeApplying, NodeChecking, NodeReady, NodeReserved, NodeContextualizing,
-		NodeDeployed, NodeLost, NodeReleasing, NodeFailed, NodeDestroying, NodeGone,
+		NodeDeployed, NodeLost, NodeReleasing, NodeFailed, NodeDestroying, NodeHeld, NodeGone,
 	}
 }
 
@@ -92,7 +95,7 @@ func (s NodeState) Wire() string {
 		return "ready"
 	case NodeReserved, NodeContextualizing:
 		return "contextualizing"
-	case NodeDeployed:
+	case NodeDeployed, NodeHeld:
 		return "deployed"
 	case NodeReleasing, NodeDestroying:
 		return "deprovisioning"
@@ -141,6 +144,9 @@ type Node struct {
 	// Failure is the last error in full, for operators, and of which kind it is.
 	Failure      string       `json:"failure,omitempty"`
 	FailureClass FailureClass `json:"failure_class,omitempty"`
+	// Hold is set from when somebody asks for the node to be held until it is
+	// given back: nothing more is begun on it meanwhile.
+	Hold *Hold `json:"hold,omitempty"`
 }
 
 // Outputs are what a module's contract gives back about a node.
@@ -185,7 +191,7 @@ func (n *Node) Become(next NodeState, now time.Time) error {
 	n.State, n.Since, n.Attempts, n.RetryAt = next, now, 0, time.Time{}
 	n.RetiredAt = time.Time{}
 	if next == NodeGone {
-		n.RetiredAt = now
+		n.RetiredAt, n.Hold = now, nil
 	}
 	return nil
 }

@@ -187,7 +187,7 @@ func (s NodeState) working() bool {
 	switch s {
 	case NodePlanned, NodeApplying, NodeChecking, NodeReleasing, NodeFailed, NodeDestroying:
 		return true
-	case NodeReady, NodeReserved, NodeContextualizing, NodeDeployed, NodeLost, NodeGone:
+	case NodeReady, NodeReserved, NodeContextualizing, NodeDeployed, NodeLost, NodeHeld, NodeGone:
 	}
 	return false
 }

@@ -21,6 +21,8 @@ type Provisioner interface {
 	// before is gone from the state after it. With an error, Result.State holds
 	// what is left.
 	Destroy(ctx context.Context, n Node, sealed []byte) (Result, error)
+	// Settle waits until no run of the node is in progress, and starts none.
+	Settle(ctx context.Context, n Node) error
 	// Discard removes the private directory of a node's last run, after its
 	// result was committed. A directory that is not there is no error.
 	Discard(n Node) error

@@ -17,8 +17,8 @@ import (
 // value works at once and never fails. The functions, where set, decide the fate
 // of each call; they may be called at once.
 type Cloud struct {
-	// Delay is how long a call takes, by operation ("apply", "destroy", "check",
-	// "contextualize", "decontextualize", "list").
+	// Delay is how long a call takes, by operation ("apply", "destroy", "settle",
+	// "check", "contextualize", "decontextualize", "list").
 	Delay func(op string) time.Duration
 	// Fail gives the error of a call, or nil.
 	Fail func(op string, n broker.Node) error
@@ -108,6 +108,9 @@ func (c *Cloud) Destroy(ctx context.Context, n broker.Node, sealed []byte) (brok
 	delete(c.machines, n.UID)
 	return broker.Result{}, nil
 }
+
+// Settle implements [broker.Provisioner].
+func (c *Cloud) Settle(ctx context.Context, n broker.Node) error { return c.call(ctx, "settle", n) }
 
 // Discard implements [broker.Provisioner].
 func (c *Cloud) Discard(broker.Node) error {

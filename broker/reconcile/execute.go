@@ -21,6 +21,8 @@ func (l *Loop) start(ctx context.Context, j job) {
 		work = l.revoke
 	case DestroyNode:
 		work = l.destroy
+	case HoldNode:
+		work = l.hold
 	case CreateNode, ReleaseNode, ReturnNode, ForgetNode, ExpireSession, AbandonSession:
 		return
 	}
@@ -166,7 +168,10 @@ func (l *Loop) check(ctx context.Context, n broker.Node) (broker.Node, error) {
 			}
 		}
 		n.Touched = false
-		return broker.MoveNode(tx, n, broker.NodeReady, at, "")
+		if err := broker.MoveNode(tx, n, broker.NodeReady, at, ""); err != nil || n.Hold == nil {
+			return err
+		}
+		return broker.TakeHold(tx, n, at) // before anybody can be lent it
 	})
 	if err == nil && runErr != nil {
 		l.cfg.Log.ErrorContext(ctx, "node is not ready", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "class", string(n.FailureClass), "error", runErr)
@@ -187,6 +192,21 @@ func (l *Loop) ready(ctx context.Context, n broker.Node) ([]string, error) {
 		return nil, nil
 	}
 	return l.cfg.Contextualizer.Check(ctx, n)
+}
+
+// hold leaves a node to the person who asked for it, after the end of whatever an
+// earlier process began on it.
+func (l *Loop) hold(ctx context.Context, n broker.Node) (broker.Node, error) {
+	if err := l.cfg.Provisioner.Settle(ctx, n); err != nil {
+		return n, err
+	}
+	at := l.cfg.Now()
+	return l.update(ctx, n, func(tx broker.Tx, n *broker.Node) error {
+		if n.Hold == nil { // taken back meanwhile
+			return nil
+		}
+		return broker.TakeHold(tx, n, at)
+	})
 }
 
 // revoke takes the tenant's key off a node that was given back, once and as well

@@ -262,7 +262,7 @@ func (l *Loop) commitAction(tx broker.Tx, now time.Time, a Action) (*job, error)
 		return nil, endSession(tx, now, a)
 	case CreateNode:
 		return l.createNode(tx, now, a)
-	case ReleaseNode, ReturnNode, RevokeNode, DestroyNode, ApplyNode, CheckNode, ForgetNode:
+	case ReleaseNode, ReturnNode, RevokeNode, DestroyNode, ApplyNode, CheckNode, HoldNode, ForgetNode:
 	}
 	n, err := tx.Node(a.NodeID)
 	if err != nil {
@@ -270,6 +270,9 @@ func (l *Loop) commitAction(tx broker.Tx, now time.Time, a Action) (*job, error)
 	}
 	if n.State != a.State {
 		return nil, &broker.TransitionError{Object: fmt.Sprintf("node %d", n.ID), From: string(n.State), Expected: string(a.State)}
+	}
+	if n.ToBeHeld() != (a.Kind == HoldNode) && a.Kind != RevokeNode { // asked for, or taken back, just now
+		return nil, &broker.TransitionError{Object: fmt.Sprintf("node %d", n.ID), From: string(n.State), To: string(broker.NodeHeld)}
 	}
 	var starts Kind
 	switch a.Kind {
@@ -295,7 +298,7 @@ func (l *Loop) commitAction(tx broker.Tx, now time.Time, a Action) (*job, error)
 			failure := n.Failure
 			err = broker.MoveNode(tx, &n, broker.NodeDestroying, now, failure)
 		}
-	case CheckNode, RevokeNode, CreateNode, ExpireSession, AbandonSession:
+	case CheckNode, RevokeNode, HoldNode, CreateNode, ExpireSession, AbandonSession:
 	}
 	if err != nil {
 		return nil, err

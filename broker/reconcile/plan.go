@@ -25,6 +25,7 @@ const (
 	CreateNode     Kind = "create_node"     // record a new node of a pool and apply it
 	ApplyNode      Kind = "apply_node"      // run Terraform, or adopt the run of another process
 	CheckNode      Kind = "check_node"      // run the ready check
+	HoldNode       Kind = "hold_node"       // leave a node to a person, once nothing runs on it
 	ForgetNode     Kind = "forget_node"     // remove the old record of a node that is gone
 )
 
@@ -88,6 +89,7 @@ func Plan(now time.Time, w World) (actions []Action, due time.Time) {
 	p.sort()
 	p.endSessions()
 	p.repairLinks()
+	p.hold()
 	p.release()
 	p.spendBudget()
 	p.check()
@@ -124,6 +126,7 @@ type pool struct {
 	check                      []*broker.Node
 	revoke                     []*broker.Node
 	destroy                    []*broker.Node
+	hold                       []*broker.Node
 	gone                       []*broker.Node
 
 	claims
@@ -172,6 +175,10 @@ func (p *planner) sort() {
 			entry.total++
 		}
 		busy := p.Busy[n.ID]
+		if n.ToBeHeld() {
+			entry.sortHeld(n, busy)
+			continue
+		}
 		switch n.State {
 		case broker.NodePlanned:
 			entry.provisioning++
@@ -207,8 +214,23 @@ func (p *planner) sort() {
 			entry.file(&entry.gone, n, busy)
 		case broker.NodeReserved, broker.NodeContextualizing, broker.NodeDeployed:
 			// Their session decides: see repairLinks.
+		case broker.NodeHeld:
+			// A person decides.
 		}
 	}
+}
+
+// sortHeld is sort for a node that somebody has asked to hold. It is no stock any
+// more, nor about to be. Only the key of the tenant who gave it back goes first.
+func (entry *pool) sortHeld(n *broker.Node, busy bool) {
+	if busy && n.State == broker.NodeDestroying {
+		entry.destroying++
+	}
+	if n.State == broker.NodeReleasing && n.Touched {
+		entry.file(&entry.revoke, n, busy)
+		return
+	}
+	entry.file(&entry.hold, n, busy)
 }
 
 func (*pool) file(list *[]*broker.Node, n *broker.Node, busy bool) {
@@ -247,6 +269,14 @@ func (p *planner) repairLinks() {
 			kind = ReleaseNode
 		}
 		p.do(Action{Kind: kind, Pool: n.Pool, NodeID: n.ID, State: n.State, Reason: "no session holds it"})
+	}
+}
+
+func (p *planner) hold() {
+	for _, entry := range p.order {
+		for _, n := range entry.hold {
+			p.do(Action{Kind: HoldNode, Pool: n.Pool, NodeID: n.ID, State: n.State, Reason: n.Hold.Reason})
+		}
 	}
 }
 

@@ -47,6 +47,15 @@ func TestPlan(t *testing.T) {
 	touched.Touched = true
 	waiting := testNode(1, a, broker.NodeDestroying)
 	waiting.RetryAt = t0.Add(time.Minute)
+	asked := func(id int64, state broker.NodeState) broker.Node {
+		n := testNode(id, a, state)
+		n.Hold = &broker.Hold{Reason: "looking at it", By: "admin", Since: t0, From: state}
+		return n
+	}
+	askedTouched := asked(4, broker.NodeReleasing)
+	askedTouched.Touched = true
+	askedWaiting := asked(5, broker.NodeDestroying)
+	askedWaiting.RetryAt = t0.Add(time.Minute)
 	gone := testNode(1, a, broker.NodeGone)
 	gone.RetiredAt = t0.Add(-KeepGone)
 
@@ -185,6 +194,29 @@ func TestPlan(t *testing.T) {
 			want: []string{"create_node a 0 0", "create_node a 0 0"},
 		},
 		{
+			name:  "held nodes are left alone, and stock is refilled as far as the maximum goes",
+			world: World{Pools: []broker.Pool{a}, Nodes: []broker.Node{asked(1, broker.NodeHeld), asked(2, broker.NodeHeld), asked(3, broker.NodeHeld)}},
+			want:  []string{"create_node a 0 0"},
+		},
+		{
+			name:  "held nodes are not replaced with their pool",
+			world: World{Nodes: []broker.Node{asked(1, broker.NodeHeld)}},
+		},
+		{
+			name: "what is to be held is not stock any more, and nothing but that is begun on it; a tenant's key goes first",
+			world: World{Pools: []broker.Pool{testPool("a", 1, 9)}, Nodes: []broker.Node{
+				asked(1, broker.NodeReady), asked(2, broker.NodeChecking), asked(3, broker.NodeFailed), askedTouched, askedWaiting,
+			}},
+			want: []string{"hold_node a 1 0", "hold_node a 2 0", "hold_node a 3 0", "hold_node a 5 0", "revoke_node a 4 0", "create_node a 0 0"},
+		},
+		{
+			name: "what is to be held and is worked on is waited for, and counts as a run",
+			world: World{
+				Pools: []broker.Pool{testPool("a", 1, 9)}, Nodes: []broker.Node{asked(1, broker.NodeDestroying), asked(2, broker.NodeChecking)},
+				Busy: map[int64]bool{1: true, 2: true}, Runs: 1,
+			},
+		},
+		{
 			name:  "an old record is forgotten",
 			world: World{Nodes: []broker.Node{gone}},
 			want:  []string{"forget_node a 1 0"},
@@ -268,6 +300,9 @@ func drawWorld(t *rapid.T) World {
 		if n.State == broker.NodeDestroying {
 			n.Attempts = rapid.IntRange(0, 5).Draw(t, "attempts")
 		}
+		if n.State == broker.NodeHeld || n.State.CanBecome(broker.NodeHeld) && rapid.IntRange(0, 3).Draw(t, "hold") == 0 {
+			n.Hold = &broker.Hold{By: "admin", Since: t0, From: rapid.SampledFrom([]broker.NodeState{broker.NodeReady, broker.NodeFailed}).Draw(t, "from")}
+		}
 		if rapid.Bool().Draw(t, "delayed") {
 			n.RetryAt = t0.Add(time.Duration(rapid.IntRange(-60, 60).Draw(t, "retry")) * time.Second)
 		}
@@ -344,6 +379,9 @@ func TestPlanSafety(t *testing.T) {
 			if a.Account != account {
 				t.Fatalf("%s of pool %s takes a token of account %q, want %q", a.Kind, a.Pool, a.Account, account)
 			}
+			if n.State == broker.NodeHeld || n.Hold != nil && a.Kind != HoldNode && a.Kind != RevokeNode {
+				t.Fatalf("%s on node %d, which is %s, or to be", a.Kind, a.NodeID, broker.NodeHeld)
+			}
 			switch a.Kind {
 			case CreateNode:
 				total[a.Pool]++
@@ -374,7 +412,7 @@ func TestPlanSafety(t *testing.T) {
 				if w.Serving[sessions[a.SessionID].Request] {
 					t.Fatal("a session in progress would be abandoned")
 				}
-			case RevokeNode, CheckNode, ForgetNode, ExpireSession:
+			case RevokeNode, CheckNode, HoldNode, ForgetNode, ExpireSession:
 			}
 		}
 		for account, tokens := range w.Tokens {
@@ -476,7 +514,7 @@ func perform(w World, actions []Action) World {
 			n.State, w.Busy[n.ID] = broker.NodeApplying, true
 		case DestroyNode:
 			n.State, w.Busy[n.ID] = broker.NodeDestroying, true
-		case CheckNode, RevokeNode:
+		case CheckNode, RevokeNode, HoldNode:
 			w.Busy[n.ID] = true
 		}
 	}
@@ -497,6 +535,10 @@ func finish(w World) World {
 		if !w.Busy[n.ID] {
 			continue
 		}
+		if n.ToBeHeld() && (n.State != broker.NodeReleasing || !n.Touched) {
+			n.State = broker.NodeHeld
+			continue
+		}
 		switch n.State {
 		case broker.NodeApplying, broker.NodePlanned:
 			n.State = broker.NodeChecking
@@ -507,7 +549,7 @@ func finish(w World) World {
 			n.Touched = false
 		case broker.NodeDestroying:
 			n.State, n.RetiredAt = broker.NodeGone, t0
-		case broker.NodeReady, broker.NodeReserved, broker.NodeContextualizing, broker.NodeDeployed, broker.NodeFailed, broker.NodeGone:
+		case broker.NodeReady, broker.NodeReserved, broker.NodeContextualizing, broker.NodeDeployed, broker.NodeFailed, broker.NodeHeld, broker.NodeGone:
 		}
 	}
 	w.Busy = map[int64]bool{}
@@ -540,11 +582,33 @@ func TestPlanConverges(t *testing.T) {
 		w := drawWorld(t)
 		w.Serving = map[string]bool{} // as after a restart: nobody serves anything
 		now := t0
-		for range 200 {
-			w = settle(t, now, w)
-			w = finish(w)
-			now = now.Add(15 * time.Minute) // past every pause
+		rest := func() {
+			for range 200 {
+				w = settle(t, now, w)
+				w = finish(w)
+				now = now.Add(15 * time.Minute) // past every pause
+			}
 		}
+		asked := map[int64]bool{}
+		for _, n := range w.Nodes {
+			asked[n.ID] = n.Hold != nil
+		}
+		rest()
+		for i := range w.Nodes {
+			n := &w.Nodes[i]
+			if held := n.State == broker.NodeHeld; held != asked[n.ID] {
+				t.Fatalf("node %d rests as %s; asked to hold it: %t", n.ID, n.State, asked[n.ID])
+			}
+			if n.State != broker.NodeHeld {
+				continue
+			}
+			n.State = broker.NodeDestroying
+			if n.Hold.From == broker.NodeReady {
+				n.State = broker.NodeChecking
+			}
+			n.Hold = nil
+		}
+		rest()
 		actions, _ := Plan(now, w)
 		if len(actions) != 0 {
 			t.Fatalf("not at rest: %+v", actions)

@@ -288,6 +288,20 @@ func (e *Engine) reportLeak(ctx context.Context, apply run, recorded *state) {
 	}
 }
 
+// Settle implements [broker.Provisioner].
+func (e *Engine) Settle(ctx context.Context, n broker.Node) error {
+	for _, operation := range []string{opApply, opDestroy} {
+		r, err := e.run(n, operation)
+		if err != nil {
+			return err
+		}
+		if err := e.wait(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Discard implements [broker.Provisioner]. It refuses while a run is alive.
 func (e *Engine) Discard(n broker.Node) error {
 	var dir string
