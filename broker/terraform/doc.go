@@ -8,6 +8,7 @@
 //	templates/HASH/     a module tree, copied and initialised once, named by its content
 //	runs/UID/           the working directory of a node's runs, while they are in progress
 //	runs/UID/.duffy/    variables, output and marks of these runs
+//	workspaces/UID/     for a person who works on a held node
 //	nodes/UID/          for the module: what it keeps on this host for the node
 //
 // A run's directory has symbolic links to every entry of its template, and its

@@ -172,13 +172,11 @@ func (r run) failed(err error, s *state) error {
 
 // prepare makes the run directory: links to all of the template.
 func (e *Engine) prepare(r run) error {
-	template := filepath.Join(e.templatesDir(), r.node.Source.Template)
-	entries, err := os.ReadDir(template)
-	if r.node.Source.Template == "" || errors.Is(err, fs.ErrNotExist) {
-		return broker.Errorf(broker.CodeUnavailable, "node %s: the kept module copy %q that it is made from is not in %s",
-			r.node.UID, r.node.Source.Template, e.templatesDir()).
-			WithHint("restore that directory from a backup, or put back the module as it was and reload")
+	template, err := e.keptTemplate(r.node)
+	if err != nil {
+		return err
 	}
+	entries, err := os.ReadDir(template)
 	if err != nil {
 		return fmt.Errorf("node %s: %w", r.node.UID, err)
 	}
@@ -202,6 +200,17 @@ func (e *Engine) prepare(r run) error {
 		}
 	}
 	return nil
+}
+
+// keptTemplate gives the directory of the module that a node is made from.
+func (e *Engine) keptTemplate(n broker.Node) (string, error) {
+	template := filepath.Join(e.templatesDir(), n.Source.Template)
+	if n.Source.Template == "" || !exists(template) {
+		return "", broker.Errorf(broker.CodeUnavailable, "node %s: the kept module copy %q that it is made from is not in %s",
+			n.UID, n.Source.Template, e.templatesDir()).
+			WithHint("restore that directory from a backup, or put back the module as it was and reload")
+	}
+	return template, nil
 }
 
 // process is a run that this process started.
