@@ -61,6 +61,8 @@ type fake struct {
 	sessionFilter broker.SessionFilter
 	nodeFilter    broker.NodeFilter
 	events        []broker.Event
+	reason        string // of a hold
+	discard       bool   // of a workspace
 }
 
 const goodKey = "ae6c10d0-0b13-554c-b976-a05d8a18f0cc"
@@ -222,6 +224,26 @@ func (f *fake) Stats(context.Context, broker.Tenant) ([]broker.Handouts, error) 
 }
 
 func (f *fake) TenantDefaults() broker.TenantDefaults { return broker.TenantDefaults{} }
+
+func (f *fake) HoldNode(_ context.Context, actor broker.Tenant, _ int64, reason string) (broker.Node, error) {
+	f.actor, f.reason = actor, reason
+	return f.node, f.err
+}
+
+func (f *fake) ReleaseHold(_ context.Context, actor broker.Tenant, _ int64) (broker.Node, error) {
+	f.actor = actor
+	return f.node, f.err
+}
+
+func (f *fake) OpenWorkspace(_ context.Context, actor broker.Tenant, _ int64, reason string) (broker.Node, string, error) {
+	f.actor, f.reason = actor, reason
+	return f.node, "/data/workspaces/1", f.err
+}
+
+func (f *fake) ReturnWorkspace(_ context.Context, actor broker.Tenant, _ int64, discard bool) (broker.Node, error) {
+	f.actor, f.discard = actor, discard
+	return f.node, f.err
+}
 
 func newFake() *fake {
 	created := time.Date(2026, 11, 23, 17, 32, 29, 383593123, time.UTC)

@@ -44,6 +44,10 @@ var authorization = map[string]struct {
 	"GET /api/v1/nodes":                           {"", everyTenant},
 	"GET /api/v1/nodes/:id":                       {"", ownOnly},
 	"GET /api/v1/nodes/:id/logs":                  {"", adminOnly},
+	"POST /api/v1/nodes/:id/hold":                 {`{}`, statuses{401, 401, 403, 403, 403, 409}}, // it is lent
+	"DELETE /api/v1/nodes/:id/hold":               {"", statuses{401, 401, 403, 403, 403, 409}},   // and not held
+	"POST /api/v1/nodes/:id/workspace":            {`{}`, statuses{401, 401, 403, 403, 403, 409}},
+	"DELETE /api/v1/nodes/:id/workspace":          {"", statuses{401, 401, 403, 403, 403, 409}},
 	"POST /api/v1/tenants":                        {`{"name": "new", "ssh_key": "k"}`, statuses{401, 401, 403, 403, 403, 201}},
 	"GET /api/v1/tenants":                         {"", everyTenant},
 	"GET /api/v1/tenants/:id":                     {"", ownOnly},

@@ -96,7 +96,7 @@ func wireNode(actor broker.Tenant, n broker.Node, spec *broker.NodesSpec) v1.Nod
 		State:     n.State.Wire(),
 		NodeExtra: wireNodeExtra(n.Outputs, n.State),
 
-		FailureClass: string(n.FailureClass), Failure: failure,
+		FailureClass: string(n.FailureClass), Failure: failure, NodeOperator: wireNodeOperator(actor, n),
 	}
 }
 

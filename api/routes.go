@@ -24,6 +24,10 @@ func (s *server) routes() {
 	get(v1, "/nodes", s.reader(s.listNodes))
 	get(v1, "/nodes/:id", s.tenant(s.showNode))
 	get(v1, "/nodes/:id/logs", s.tenant(s.nodeLogs))
+	v1.POST("/nodes/:id/hold", s.tenant(s.holdNode))
+	v1.DELETE("/nodes/:id/hold", s.tenant(s.releaseNode))
+	v1.POST("/nodes/:id/workspace", s.tenant(s.openWorkspace))
+	v1.DELETE("/nodes/:id/workspace", s.tenant(s.returnWorkspace))
 
 	v1.POST("/tenants", s.tenant(s.createTenant))
 	get(v1, "/tenants", s.tenant(s.listTenants))

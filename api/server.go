@@ -44,6 +44,10 @@ type useCases interface {
 	Node(ctx context.Context, actor broker.Tenant, id int64) (broker.Node, error)
 	Nodes(ctx context.Context, actor broker.Tenant) ([]broker.Node, error)
 
+	HoldNode(ctx context.Context, actor broker.Tenant, id int64, reason string) (broker.Node, error)
+	ReleaseHold(ctx context.Context, actor broker.Tenant, id int64) (broker.Node, error)
+	OpenWorkspace(ctx context.Context, actor broker.Tenant, id int64, reason string) (broker.Node, string, error)
+	ReturnWorkspace(ctx context.Context, actor broker.Tenant, id int64, discard bool) (broker.Node, error)
 	NodeLog(ctx context.Context, actor broker.Tenant, req broker.NodeLogRequest, write func(line []byte) error) error
 	Tenant(ctx context.Context, actor broker.Tenant, id int64) (broker.Tenant, error)
 	VisibleTenants(ctx context.Context, actor broker.Tenant) ([]broker.Tenant, error)

@@ -202,11 +202,14 @@ func streamError(line []byte) error {
 }
 
 func call[T any](ctx context.Context, c *Client, method string, body any, path ...string) (Answer[T], error) {
-	var a Answer[T]
 	raw, err := c.do(ctx, method, body, path...)
 	if err != nil {
-		return a, err
+		return Answer[T]{}, err
 	}
+	return understand[T](c, raw)
+}
+
+func understand[T any](c *Client, raw json.RawMessage) (a Answer[T], err error) {
 	a.Raw = raw
 	if err := json.Unmarshal(raw, &a.Value); err != nil {
 		return a, broker.Wrap(broker.CodeUnavailable, err, "the answer of %s can't be understood", c.name).
@@ -228,7 +231,11 @@ func (c *Client) do(ctx context.Context, method string, body any, path ...string
 		}
 		reader = bytes.NewReader(b)
 	}
-	resp, err := c.send(ctx, method, c.base.JoinPath(path...), reader)
+	return c.read(ctx, method, c.base.JoinPath(path...), reader)
+}
+
+func (c *Client) read(ctx context.Context, method string, u *url.URL, body io.Reader) (json.RawMessage, error) {
+	resp, err := c.send(ctx, method, u, body)
 	if err != nil {
 		return nil, err
 	}

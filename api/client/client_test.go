@@ -30,7 +30,7 @@ func serve(t *testing.T, status int, header map[string]string, answer string) *s
 	s := new(served)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
-		s.method, s.path, s.body, s.contentType = r.Method, r.URL.EscapedPath(), string(b), r.Header.Get("Content-Type")
+		s.method, s.path, s.body, s.contentType = r.Method, r.URL.RequestURI(), string(b), r.Header.Get("Content-Type")
 		s.name, s.key, _ = r.BasicAuth()
 		for k, v := range header {
 			w.Header().Set(k, v)

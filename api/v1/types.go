@@ -120,6 +120,7 @@ type Node struct {
 	// that in full, which only admins see.
 	FailureClass string `json:"failure_class,omitempty"`
 	Failure      string `json:"failure,omitempty"`
+	*NodeOperator
 }
 
 // Tenant is whom a session belongs to. SSHKey is always masked.
