@@ -29,6 +29,8 @@ func flat(v value) (string, error) {
 				"pool", node.get("pool"), "hostname", node.get("hostname"), "ipaddr", node.get("ipaddr"),
 			))
 		}
+	case v.has("node"):
+		lines = append(lines, flatNode(v.get("node")))
 	case v.has("legacy_key"):
 		lines = append(lines, flatLegacyKey(v.get("legacy_key")))
 	case v.has("legacy_keys"):

@@ -29,7 +29,9 @@ func table(v value, now time.Time) (string, error) {
 	case v.has("sessions"):
 		return sessionsTable(v.get("sessions").items, now), nil
 	case v.has("nodes"):
-		return nodesTable(v), nil
+		return nodeList(sortedNodes(v)), nil
+	case v.has("node"):
+		return nodeTable(v.get("node")), nil
 	case v.has("pool"):
 		return poolsTable([]value{v.get("pool")}), nil
 	case v.has("pools"):
@@ -126,7 +128,7 @@ func expiresIn(session value, now time.Time) string {
 	return fmt.Sprintf("%dd", int(left.Hours())/24)
 }
 
-// nodesTable shows the nodes of a session, or of a list of nodes.
+// nodesTable shows the nodes of a session.
 func nodesTable(session value) string {
 	rows := [][]string{{"POOL", "HOSTNAME", "IPADDR", "USER", "PORT", "STATE"}}
 	for _, n := range sortedNodes(session) {

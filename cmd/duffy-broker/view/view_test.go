@@ -180,7 +180,7 @@ func TestFormat_refuses(t *testing.T) {
 		"two values":         {JSON, `{} {}`},
 		"broken list":        {JSON, `[1,`},
 		"broken object":      {JSON, `{"a":`},
-		"flat of something":  {Flat, `{"node": {}}`},
+		"flat of something":  {Flat, `{"something": {}}`},
 		"table of something": {Table, `[1]`},
 	}
 	for name, test := range tests {
