@@ -26,6 +26,11 @@ func newNodeCommand(s streams) *cobra.Command {
 	}
 	o.addFlags(cmd)
 	cmd.AddCommand(newNodeLogsCommand(s, &o))
+	cmd.AddCommand(newNodeListCommand(s, &o))
+	cmd.AddCommand(newNodeShowCommand(s, &o))
+	cmd.AddCommand(newNodeHoldCommand(s, &o))
+	cmd.AddCommand(newNodeReleaseCommand(s, &o))
+	cmd.AddCommand(newNodeWorkspaceCommand(s, &o))
 	return cmd
 }
 
@@ -67,7 +72,7 @@ func newNodeLogsCommand(s streams, o *clientOptions) *cobra.Command {
 func nodeID(arg string) (int64, error) {
 	id, err := strconv.ParseInt(arg, 10, 64)
 	if err != nil {
-		return 0, broker.Errorf(broker.CodeInvalid, "node %q is not a number", arg).WithHint("client list-nodes shows the ids to an admin")
+		return 0, broker.Errorf(broker.CodeInvalid, "node %q is not a number", arg).WithHint("node list shows the ids")
 	}
 	return id, nil
 }

@@ -151,9 +151,10 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 		return err
 	}
 	contextualizer := ssh.New(signer, log)
+	workspaces := new(engineWorkspaces)
 	d.broker = broker.New(broker.Config{
 		Store: store, Contextualizer: contextualizer, Keys: keys, Pools: d.pools, Log: log, Now: time.Now,
-		Logs: engineLogs{&d}, Wake: func() { d.loop.Wake() },
+		Logs: engineLogs{&d}, Workspaces: workspaces, Wake: func() { d.loop.Wake() },
 	})
 	d.broker.SetTenantDefaults(file.TenantDefaults)
 	id, err := d.broker.Identity(ctx)
@@ -164,13 +165,16 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	workspaces.Workspacer = d.engine
 	d.reseal = &resealer{store: store, nodes: d.engine, keys: keys, dir: dir, log: log}
 	pools, err := preparePools(ctx, d.engine, file.Pools)
 	if err != nil {
 		return err
 	}
 	d.pools.Set(pools, file.Accounts...)
-	d.prune = func(ctx context.Context) error { return pruneTemplates(ctx, store, d.engine, d.pools.All()) }
+	d.prune = func(ctx context.Context) error {
+		return errors.Join(pruneTemplates(ctx, store, d.engine, d.pools.All()), d.broker.TidyWorkspaces(ctx))
+	}
 	if err := d.prune(ctx); err != nil {
 		return err
 	}
@@ -221,7 +225,7 @@ type daemon struct {
 	terraform config.Terraform // as it was at the start
 	hangups   <-chan os.Signal
 	reseal    *resealer
-	prune     func(context.Context) error // removes the module copies that nothing is made from
+	prune     func(context.Context) error // removes module copies and workspaces that nobody needs any more
 
 	mu     sync.Mutex
 	filled bool // the pools were full once, and the user was told
@@ -295,7 +299,7 @@ func (d *daemon) reloadOnHangup(ctx context.Context) {
 			return
 		case <-tidy.C:
 			if err := d.prune(ctx); err != nil {
-				d.log.WarnContext(ctx, "module copies that are not used any more can't be removed", "error", err)
+				d.log.WarnContext(ctx, "module copies or workspaces that are not used any more can't be removed", "error", err)
 			}
 			continue
 		case <-d.hangups:

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/spf13/cobra"
+
+	"github.com/duffy-broker/duffy-broker/api/client"
+	v1 "github.com/duffy-broker/duffy-broker/api/v1"
+)
+
+func newNodeListCommand(s streams, o *clientOptions) *cobra.Command {
+	return simpleCommand(s, o, "list", "List all nodes that exist", cobra.NoArgs,
+		func(ctx context.Context, c *client.Client, _ []string) (json.RawMessage, error) {
+			a, err := c.Nodes(ctx)
+			return a.Raw, err
+		})
+}
+
+func newNodeShowCommand(s streams, o *clientOptions) *cobra.Command {
+	return simpleCommand(s, o, "show NODE", "Show all that is known of a node", cobra.ExactArgs(1),
+		func(ctx context.Context, c *client.Client, args []string) (json.RawMessage, error) {
+			id, err := nodeID(args[0])
+			if err != nil {
+				return nil, err
+			}
+			a, err := c.Node(ctx, id)
+			return a.Raw, err
+		})
+}
+
+func newNodeHoldCommand(s streams, o *clientOptions) *cobra.Command {
+	var h v1.HoldCreate
+	cmd := simpleCommand(s, o, "hold NODE", "Keep a node as it is: not lent, checked, replaced or destroyed", cobra.ExactArgs(1),
+		func(ctx context.Context, c *client.Client, args []string) (json.RawMessage, error) {
+			id, err := nodeID(args[0])
+			if err != nil {
+				return nil, err
+			}
+			a, err := c.HoldNode(ctx, id, h)
+			return a.Raw, err
+		})
+	cmd.Long = "Keep a node as it is: it is not lent, checked, replaced or destroyed until it is released. It counts for max_nodes; its pool makes\n" +
+		"another one in its place where there is room. If something is being done to the node, the command waits for the end of that."
+	cmd.Flags().StringVar(&h.Reason, "reason", "", "`text` for others to read")
+	return cmd
+}
+
+func newNodeReleaseCommand(s streams, o *clientOptions) *cobra.Command {
+	cmd := simpleCommand(s, o, "release NODE", "Give a held node back", cobra.ExactArgs(1),
+		func(ctx context.Context, c *client.Client, args []string) (json.RawMessage, error) {
+			id, err := nodeID(args[0])
+			if err != nil {
+				return nil, err
+			}
+			a, err := c.ReleaseNode(ctx, id)
+			return a.Raw, err
+		})
+	cmd.Long = "Give a held node back. One that was in stock is checked and returns there; any other is destroyed."
+	return cmd
+}
