@@ -39,5 +39,8 @@
 //  11. A bad pools.hcl never disturbs the running one.
 //  12. Secrets (keys, sensitive outputs, state) never reach a log, an event, a
 //     metric or an API answer. At rest, outside the private directories of runs
-//     in progress, they are not readable without the broker's key.
+//     in progress and of workspaces that a person asked for, they are not readable
+//     without the broker's key.
+//  13. Nothing is done to a node that is held for a person. Its newest state is
+//     in one place, the store or its workspace, and never lost between them.
 package broker
