@@ -91,7 +91,7 @@ func (b *Broker) ReturnWorkspace(ctx context.Context, actor Tenant, id int64, di
 		return Node{}, Errorf(CodeConflict, "node %d has no workspace", n.ID).
 			WithHint("`duffy-broker node release %d` ends the hold", n.ID)
 	}
-	w := WorkspaceState{State: sealed}
+	w := WorkspaceState{}
 	why := "workspace discarded by " + actor.Name
 	if discard {
 		// First, since it refuses while Terraform is at work there.
@@ -112,8 +112,10 @@ func (b *Broker) ReturnWorkspace(ctx context.Context, actor Tenant, id int64, di
 		if n.State != NodeHeld || !n.Hold.Since.Equal(hold.Since) {
 			return errNotHeld(n)
 		}
-		if err := tx.SetNodeTerraform(n.UID, w.State); err != nil {
-			return err
+		if !discard {
+			if err := tx.SetNodeTerraform(n.UID, w.State); err != nil {
+				return err
+			}
 		}
 		return endHold(tx, &n, sound, now, why)
 	})

@@ -96,3 +96,46 @@ func TestResultOfAnOldState(t *testing.T) {
 		t.Errorf("got %v, want a transition error", err)
 	}
 }
+
+// Whoever asks for a node between a plan and its commit has it: of what was
+// planned only the tenant's key still goes. And a hold that was taken back
+// meanwhile does not come into effect.
+func TestCommitOfAHold(t *testing.T) {
+	store, pools := memory.New(), new(broker.PoolSet)
+	p := testPool("a", 2, 20)
+	pools.Set([]broker.Pool{p})
+	loop := New(Config{Store: store, Pools: pools, Log: slog.New(slog.DiscardHandler)})
+	tests := []struct {
+		kind  Kind
+		state broker.NodeState
+		asked bool
+		want  bool // it is carried out
+	}{
+		{CheckNode, broker.NodeChecking, true, false},
+		{ReleaseNode, broker.NodeChecking, true, false},
+		{DestroyNode, broker.NodeReleasing, true, false},
+		{DestroyNode, broker.NodeFailed, true, false},
+		{DestroyNode, broker.NodeDestroying, true, false},
+		{RevokeNode, broker.NodeReleasing, true, true},
+		{HoldNode, broker.NodeFailed, true, true},
+		{HoldNode, broker.NodeFailed, false, false},
+		{DestroyNode, broker.NodeFailed, false, true},
+	}
+	for _, test := range tests {
+		n := broker.NewNode(p, t0)
+		n.State = test.state
+		if test.asked {
+			n.Hold = &broker.Hold{By: "admin", Since: t0, From: test.state}
+		}
+		if err := store.Update(t.Context(), func(tx broker.Tx) error { n.ID = 0; return tx.CreateNode(&n) }); err != nil {
+			t.Fatal(err)
+		}
+		jobs, err := loop.commit(t.Context(), t0, []Action{{Kind: test.kind, Pool: "a", NodeID: n.ID, State: test.state}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(jobs) == 1; got != test.want {
+			t.Errorf("%s of a %s node, asked for: %t: carried out: %t", test.kind, test.state, test.asked, got)
+		}
+	}
+}
