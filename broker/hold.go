@@ -79,7 +79,7 @@ func askForHold(tx Tx, n *Node, h Hold, now time.Time) error {
 	case NodePlanned, NodeApplying:
 		return Errorf(CodeConflict, "node %d is being made, which is never interrupted", n.ID).
 			WithHint("wait until it is made: `duffy-broker node logs -f %d` follows it", n.ID)
-	case NodeReserved, NodeContextualizing, NodeDeployed:
+	case NodeReserved, NodeContextualizing, NodeDeployed, NodeLost:
 		return Errorf(CodeConflict, "node %d is lent, in session %d", n.ID, n.SessionID).
 			WithHint("retire that session first; a node that was given back can be held until it is destroyed")
 	case NodeGone:

@@ -88,6 +88,7 @@ func TestHoldNode(t *testing.T) {
 		broker.NodeReserved:        {code: broker.CodeConflict, hint: "retire that session"},
 		broker.NodeContextualizing: {code: broker.CodeConflict, hint: "retire that session"},
 		broker.NodeDeployed:        {code: broker.CodeConflict, hint: "retire that session"},
+		broker.NodeLost:            {code: broker.CodeConflict, hint: "retire that session"},
 		broker.NodeHeld:            {held: true, hold: earlier},
 		broker.NodeGone:            {code: broker.CodeConflict},
 		// Nobody works on them here, so nobody ever ends that work.
