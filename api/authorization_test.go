@@ -113,7 +113,9 @@ func callAs(t *testing.T, caller string, route gin.RouteInfo, body string) int {
 	}
 	path := strings.NewReplacer(":id", fmt.Sprint(id), ":name", "physical-centos7-x86_64", ":key", "1").Replace(route.Path)
 	stopping := make(chan struct{})
-	close(stopping) // so that streams end
+	if strings.HasSuffix(route.Path, "/events") {
+		close(stopping) // so that the stream ends
+	}
 	h := New(Config{Broker: b, Log: slog.New(slog.DiscardHandler), Stopping: stopping})
 	req := httptest.NewRequest(route.Method, path, strings.NewReader(body))
 	recordedAuth(t, caller)(req)
