@@ -42,8 +42,8 @@ test-tofu: tofu ## run the tests that need Terraform with OpenTofu instead
 	DUFFY_TEST_TERRAFORM='$(CURDIR)/bin/tofu' $(GO) test -count=1 -timeout 20m -run 'TestWholePath|TestReload|TestKey|TestTemplate' ./cmd/duffy-broker
 
 .PHONY: chaos
-chaos: ## kill a busy broker again and again: ROUNDS=20 SEED=
-	CHAOS_ROUNDS=$(or $(ROUNDS),20) CHAOS_SEED=$(SEED) $(GO) test -count=1 -timeout 120m -run '^TestChaos$$' -v ./cmd/duffy-broker
+chaos: ## kill a busy broker, Terraform and providers again and again: ROUNDS=20 SEED=
+	CHAOS_ROUNDS=$(or $(ROUNDS),20) CHAOS_SEED=$(SEED) $(GO) test -count=1 -timeout 120m -run '^Test(Chaos|CrashMatrix)$$' -v ./cmd/duffy-broker
 
 .PHONY: bench
 bench: ## print what hand-out and stock cost

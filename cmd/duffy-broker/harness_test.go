@@ -54,17 +54,19 @@ func (s suite) Run() int {
 
 // server is one broker: a data directory, and the process on it, if it runs.
 type server struct {
-	t       testing.TB
-	pools   string // path of pools.hcl
-	data    string
-	config  string   // the user's configuration directory
-	extra   []string // more arguments
-	wrap    []string // a program that runs the program
-	cmd     *exec.Cmd
-	log     *lineBuffer
-	out     *lineBuffer
-	url     string
-	profile profile
+	t      testing.TB
+	pools  string // path of pools.hcl
+	data   string
+	config string   // the user's configuration directory
+	extra  []string // more arguments
+	// environment are more variables.
+	environment []string
+	wrap        []string // a program that runs the program
+	cmd         *exec.Cmd
+	log         *lineBuffer
+	out         *lineBuffer
+	url         string
+	profile     profile
 }
 
 // lineBuffer keeps what a process prints.
@@ -174,7 +176,7 @@ func (s *server) env() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "XDG_CONFIG_HOME=") || strings.HasPrefix(v, "DUFFY_BROKER")
 	})
-	return append(env, "XDG_CONFIG_HOME="+s.config, "CHECKPOINT_DISABLE=1")
+	return append(append(env, "XDG_CONFIG_HOME="+s.config, "CHECKPOINT_DISABLE=1"), s.environment...)
 }
 
 // command is the program with this broker's client configuration.
