@@ -397,7 +397,7 @@ func killTerraform(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	for _, path := range paths {
-		line, _ := os.ReadFile(path) //nolint:gosec // it may have ended
+		line, _ := os.ReadFile(path) // it may have ended
 		args := strings.Split(string(line), "\x00")
 		if !slices.Contains(args, "apply") || !strings.Contains(string(line), dir+"/") {
 			continue

@@ -158,7 +158,7 @@ func (s *Sweeper) pass(ctx context.Context, p broker.Pool) {
 		s.cfg.Log.WarnContext(ctx, "sweep: a leak has no import id in the listing, so that it must be removed by hand", "pool", p.Name, "node_uid", uid)
 	}
 	for _, n := range done {
-		s.cfg.Log.WarnContext(ctx, "sweep: "+n.Failure, "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "state", string(n.State), "session_id", n.SessionID)
+		s.cfg.Log.WarnContext(ctx, "sweep: a node was taken over to be destroyed, or given up", "failure", n.Failure, "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "state", string(n.State), "session_id", n.SessionID)
 	}
 	s.cfg.Log.InfoContext(ctx, "swept", "pool", p.Name, "listed", len(listing.Nodes), "unknown", len(plan.Sightings.Unknown),
 		"missing", len(plan.Sightings.Missing), "leaks", len(plan.Leaks), "vanished", len(plan.Vanished), "left_for_next", plan.Left)

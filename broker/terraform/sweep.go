@@ -103,7 +103,7 @@ func (e *Engine) initialiseSweep(ctx context.Context, root, copied string) ([]mo
 	if !exists(lock) {
 		text, err := os.ReadFile(filepath.Join(copied, lockFileName)) //nolint:gosec // a file of ours
 		if err == nil {
-			err = os.WriteFile(lock, text, 0o600)
+			err = writeFile(lock, text)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a module without providers has none
 			return nil, []*broker.Error{broker.Wrap(broker.CodeInternal, err, "the lock file of its copy can't be copied")}
@@ -137,7 +137,7 @@ func (e *Engine) List(ctx context.Context, p broker.Pool) (broker.Listing, error
 	listing, err := e.list(ctx, p, scratch)
 	if err != nil {
 		text := e.maskOf(broker.Node{Source: p.Source})().Replace(err.Error())
-		err = fmt.Errorf("sweep of pool %q: %s", p.Name, text) //nolint:errorlint // the text is masked; nobody looks at the cause
+		err = fmt.Errorf("sweep of pool %q: %s", p.Name, text)
 	}
 	return listing, errors.Join(err, os.RemoveAll(scratch))
 }

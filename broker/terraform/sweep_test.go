@@ -2,6 +2,7 @@ package terraform
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -214,9 +215,7 @@ func TestImport(t *testing.T) {
 	}
 	n.Import = map[string]string{}
 	for _, l := range listing.Nodes {
-		for address, id := range l.Resources {
-			n.Import[address] = id
-		}
+		maps.Copy(n.Import, l.Resources)
 	}
 	c.Kill(c.Instances()[1].ID)
 	result, err := e.Destroy(t.Context(), n, nil)

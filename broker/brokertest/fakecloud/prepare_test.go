@@ -176,7 +176,8 @@ func TestStory12PluginCacheUnderParallelInit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for call, want := range map[string]int{"init": 1, "validate": 1, "apply": parallel} {
+	// One for the module, and one for its sweep configuration.
+	for call, want := range map[string]int{"init": 2, "validate": 2, "apply": parallel} {
 		if got := strings.Count(string(log), call+"\n"); got != want {
 			t.Errorf("terraform %s was run %d times, want %d", call, got, want)
 		}
