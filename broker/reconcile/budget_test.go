@@ -268,7 +268,7 @@ func TestStory16NeitherSideTakesMoreThanHalf(t *testing.T) {
 				creating++
 				made[n.Pool]++
 			case broker.NodeReady, broker.NodeChecking:
-				if !released[n.ID] {
+				if !released[n.ID] && n.Hold == nil {
 					made[n.Pool]++
 				}
 			case broker.NodeDestroying:

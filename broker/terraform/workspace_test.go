@@ -1,6 +1,7 @@
 package terraform
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -388,5 +389,42 @@ func TestReadWorkspace(t *testing.T) {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(read(t, filepath.Join(dir, workspaceVariables))), &all); err != nil || all["broker"] == nil {
 		t.Errorf("variables %v, %v", all, err)
+	}
+}
+
+// Settle waits for the runs of an earlier process, and begins none.
+func TestSettle(t *testing.T) {
+	gate := filepath.Join(t.TempDir(), "go")
+	e, n := fakeEngine(t, "", "until test -e "+gate+"; do sleep 0.01; done; state '"+stateGone+"'; summary destroy")
+	if err := e.Settle(t.Context(), n); err != nil || exists(e.runsDir()) {
+		t.Errorf("of a node without runs: %v", err)
+	}
+	sealed := e.Keyring.Seal(statePurpose, n.UID, []byte(stateMade))
+	ctx, stop := context.WithCancel(t.Context())
+	gone := make(chan error)
+	go func() {
+		_, err := e.Destroy(ctx, n, sealed)
+		gone <- err
+	}()
+	waitForFile(t, filepath.Join(e.runsDir(), n.UID, "calls"))
+	stop()
+	if err := <-gone; !errors.Is(err, context.Canceled) {
+		t.Errorf("the destroy was left alone with %v", err)
+	}
+	next := engineIn(t, e.Dir, e.Binary.Path)
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := next.Settle(short, n); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while it runs: %v", err)
+	}
+	write(t, gate, "")
+	if err := next.Settle(t.Context(), n); err != nil {
+		t.Error(err)
+	}
+	if got := strings.Count(read(t, filepath.Join(e.runsDir(), n.UID, "calls")), "\n"); got != 1 {
+		t.Errorf("%d runs, want the one that was in progress", got)
+	}
+	if dir := checkout(t, next, held(n), sealed); read(t, filepath.Join(dir, stateFile)) != stateGone+"\n" {
+		t.Error("the workspace does not begin with what that run left")
 	}
 }
