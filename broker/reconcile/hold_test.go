@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -164,6 +165,9 @@ func TestHoldDuringDestroy(t *testing.T) {
 					t.Fatalf("the node is %s: %+v", n.State, held)
 				}
 				if test.state == broker.NodeGone {
+					if n.Hold != nil || broker.MessageOf(err) != fmt.Sprintf("node %d was destroyed before it could be held", n.ID) {
+						t.Errorf("hold %+v, error %v", n.Hold, err)
+					}
 					w.rest()
 					return
 				}
@@ -212,6 +216,20 @@ func TestHoldWaitsForRunsOfAnEarlierProcess(t *testing.T) {
 		}
 		if got := cloud.Calls("destroy"); got != 0 {
 			t.Errorf("%d destroys were begun", got)
+		}
+
+		// Taken back while it is waited for.
+		n.ID, n.UID = 0, broker.NewUID()
+		if err := w.store.Update(t.Context(), func(tx broker.Tx) error { n.ID = 0; return tx.CreateNode(&n) }); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute) // more than a tick, less than that and the waiting
+		if _, err := w.b.ReleaseHold(t.Context(), w.admin, n.ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if got := w.node(t, n.ID).State; got != broker.NodeGone {
+			t.Errorf("the node is %s", got)
 		}
 	})
 }
