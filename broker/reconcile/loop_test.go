@@ -247,7 +247,7 @@ func TestSessionsExpire(t *testing.T) {
 }
 
 // A crash in any state is continued by the next process.
-func TestRestartInEachState(t *testing.T) {
+func TestStory02RestartInEachState(t *testing.T) {
 	for _, state := range broker.NodeStates() {
 		if state == broker.NodeHeld {
 			continue // stays: TestHoldSurvivesARestart
@@ -401,7 +401,7 @@ func (f frozen) Update(ctx context.Context, fn func(broker.Tx) error) error {
 	return f.Store.Update(ctx, fn)
 }
 
-func TestDestroyIsRetriedForEver(t *testing.T) {
+func TestStory03DestroyFailsForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mended atomic.Bool
 		cloud := &brokertest.Cloud{Fail: func(op string, _ broker.Node) error {
@@ -501,7 +501,7 @@ func TestStory15CrashLoopIsBounded(t *testing.T) {
 	})
 }
 
-func TestPoolLeavesTheFile(t *testing.T) {
+func TestStory18PoolLeavesTheFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, new(brokertest.Cloud), testPool("a", 2, 4), testPool("b", 1, 2))
 		w.start()

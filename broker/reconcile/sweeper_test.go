@@ -321,3 +321,46 @@ func TestCutCreatesAreSweptSoon(t *testing.T) {
 		})
 	}
 }
+
+// Story 17: what the loop is slowly making or removing is none of the sweep's
+// business, however long that takes and however often it is listed.
+func TestStory17SweepLeavesWorkInProgressAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := &brokertest.Cloud{Delay: func(op string) time.Duration {
+			if op == "destroy" {
+				return 2 * time.Hour
+			}
+			return 0
+		}}
+		p := sweptPool("a", 1, 4)
+		p.DestroyTimeout = 3 * time.Hour
+		w := newWorld(t, cloud, p)
+		w.start()
+		defer func() { w.stopLoop() }()
+		_, stop := startSweeper(t, w, w.cloud)
+		defer stop()
+		time.Sleep(time.Minute)
+		s, err := w.b.RequestSession(t.Context(), w.admin, broker.SessionRequest{Specs: []broker.NodesSpec{{Pool: "a", Quantity: 1}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.b.UpdateSession(t.Context(), w.admin, s.ID, broker.SessionUpdate{Retire: true}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(90 * time.Minute) // nine sweeps
+		var states []broker.NodeState
+		for _, n := range w.nodes() {
+			states = append(states, n.State)
+			if n.Import != nil || strings.Contains(n.Failure, "leaked") {
+				t.Errorf("node %d was taken for a leak: %+v", n.ID, n)
+			}
+		}
+		if !slices.Equal(states, []broker.NodeState{broker.NodeDestroying, broker.NodeReady}) {
+			t.Errorf("nodes are %v, want one that is still being destroyed and its successor", states)
+		}
+		time.Sleep(time.Hour)
+		if n := w.nodes()[0]; n.State != broker.NodeGone {
+			t.Errorf("the node is %s after its destroy", n.State)
+		}
+	})
+}
