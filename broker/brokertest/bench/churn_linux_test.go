@@ -108,7 +108,9 @@ func (c churn) run(t testing.TB) {
 	took := time.Since(began)
 	after := weigh()
 
-	leaked := f.truth()
+	_, leaked := f.compare() // the sweep may be at work
+	swept := f.swept()
+	f.truth()
 	if err := f.engine.StopProviders(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -122,7 +124,7 @@ func (c churn) run(t testing.TB) {
 	if after.goroutines > before.goroutines+16 { // connections of the cloud come and go
 		t.Errorf("goroutines: %d at the begin, %d at the end", before.goroutines, after.goroutines)
 	}
-	f.seen.print(t, c, lent, took, leaked, f.provisioner.most, before, after)
+	f.seen.print(t, c, lent, took, leaked, swept, f.provisioner.most, before, after)
 }
 
 // farm is a broker in this process, with its cloud.
@@ -184,7 +186,8 @@ func (c churn) start(t testing.TB, program string) *farm {
 	for i := range c.pools {
 		p := broker.Pool{
 			Name: "pool-" + strconv.Itoa(i), Module: module, FillLevel: c.fill, MaxNodes: 3 * c.fill, Concurrency: c.runs/c.pools + 2,
-			CreateTimeout: time.Hour, DestroyTimeout: time.Hour, Contextualize: broker.ContextualizeNone,
+			CreateTimeout: createTimeout, DestroyTimeout: time.Hour, Contextualize: broker.ContextualizeNone,
+			Sweep: broker.Sweep{Interval: 3 * time.Second, MaxDestroys: 50},
 			ProviderSharing: i%2 == 1,
 		}
 		p.Variables, err = json.Marshal(map[string]string{"endpoint": cloud.URL(), "request_timeout": patience, "boot_timeout": patience})
@@ -209,6 +212,10 @@ func (c churn) start(t testing.TB, program string) *farm {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { loop.Run(ctx) })
+	sweeper := reconcile.NewSweeper(reconcile.SweeperConfig{
+		Store: store, Lister: engine, Pools: pools, Log: log, Now: time.Now, Wake: loop.Wake,
+	})
+	running.Go(func() { sweeper.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
@@ -303,10 +310,53 @@ func (f *farm) stockFull() {
 	}
 }
 
-// truth compares what exists with what the store knows. What may be left when the
+// createTimeout is how old a machine must be before a sweep takes it for a leak.
+const createTimeout = 20 * time.Second
+
+// swept waits until the sweep has removed what answers that were lost have left:
+// then the cloud has what the store knows, and nothing else.
+func (f *farm) swept() time.Duration {
+	f.t.Helper()
+	began := time.Now()
+	for {
+		diff, leaked := f.compare()
+		if diff == "" && leaked == 0 && !f.working() {
+			return time.Since(began)
+		}
+		if time.Since(began) > 5*time.Minute {
+			f.t.Fatalf("%d instances that lost answers have left are still there, or others (-in the store +in the cloud):\n%s", leaked, diff)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// working tells whether something is being made or removed.
+func (f *farm) working() bool {
+	for _, n := range f.live() {
+		if n.State != broker.NodeReady {
+			return true
+		}
+	}
+	return false
+}
+
+// truth checks what exists against what the store knows. What may be left when the
 // answer to a create is lost is counted.
 func (f *farm) truth() (leaked int) {
 	f.t.Helper()
+	diff, leaked := f.compare()
+	if diff != "" {
+		f.t.Errorf("instances that exist (-in the store +in the cloud):\n%s", diff)
+	}
+	if err := f.store.Check(f.t.Context()); err != nil {
+		f.t.Errorf("the store: %v", err)
+	}
+	return leaked
+}
+
+// compare compares the instances that exist with the nodes of the store, and counts
+// those apart that answers that were lost have left.
+func (f *farm) compare() (diff string, leaked int) {
 	live := f.live()
 	var want, got []string
 	for uid := range live {
@@ -322,13 +372,7 @@ func (f *farm) truth() (leaked int) {
 	}
 	slices.Sort(want)
 	slices.Sort(got)
-	if diff := cmp.Diff(want, got); diff != "" {
-		f.t.Errorf("instances that exist (-in the store +in the cloud):\n%s", diff)
-	}
-	if err := f.store.Check(f.t.Context()); err != nil {
-		f.t.Errorf("the store: %v", err)
-	}
-	return leaked
+	return cmp.Diff(want, got), leaked
 }
 
 // nothingLeft looks for directories and processes of runs that have ended.

@@ -139,7 +139,7 @@ func weigh() (w weight) {
 }
 
 // print prints what was seen from before to after.
-func (o *observations) print(t testing.TB, c churn, lent, took time.Duration, leaked, runs int, before, after weight) {
+func (o *observations) print(t testing.TB, c churn, lent, took time.Duration, leaked int, swept time.Duration, runs int, before, after weight) {
 	t.Helper()
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -160,6 +160,7 @@ func (o *observations) print(t testing.TB, c churn, lent, took time.Duration, le
 	row("heap of this process, stock full: begin / end", "%.1f / %.1f MiB", float64(before.heap)/(1<<20), float64(after.heap)/(1<<20))
 	row("most memory of this process", "%d MiB", after.peak>>10)
 	row("instances left by answers that were lost", "%d", leaked)
+	row("until sweeps had removed them", "%v", swept.Round(time.Second))
 	for _, name := range slices.Sorted(maps.Keys(o.failures)) {
 		row("failed "+name, "%d", o.failures[name])
 	}
