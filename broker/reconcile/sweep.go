@@ -159,7 +159,7 @@ func (w SweepWorld) expects(n *broker.Node) bool {
 	switch n.State {
 	case broker.NodeChecking, broker.NodeReady, broker.NodeReserved, broker.NodeContextualizing, broker.NodeDeployed:
 		return true
-	case broker.NodePlanned, broker.NodeApplying, broker.NodeLost, broker.NodeReleasing, broker.NodeFailed,
+	case broker.NodePlanned, broker.NodeApplying, broker.NodeLost, broker.NodeReleasing, broker.NodeFailed, broker.NodeHeld,
 		broker.NodeDestroying, broker.NodeGone:
 	}
 	return false
