@@ -48,9 +48,13 @@ func (s *server) nodeLogs(c *gin.Context, actor broker.Tenant) error {
 	}
 	ctx, cancel := context.WithCancelCause(c.Request.Context())
 	var watch sync.WaitGroup
+	stopping := s.cfg.Stopping
+	if !req.Follow {
+		stopping = nil // it comes to its end by itself
+	}
 	watch.Go(func() {
 		select {
-		case <-s.cfg.Stopping:
+		case <-stopping:
 			cancel(broker.Errorf(broker.CodeUnavailable, "the broker is stopping: Terraform goes on by itself").WithHint("ask again when the broker is back"))
 		case <-ctx.Done():
 		}

@@ -195,10 +195,10 @@ func streamError(line []byte) error {
 		Code    broker.Code `json:"code"`
 		Hint    string      `json:"hint"`
 	}
-	if json.Unmarshal(line, &e) != nil || e.Type != "error" {
-		return nil
+	if bad := json.Unmarshal(line, &e); bad == nil && e.Type == "error" {
+		return broker.Errorf(e.Code, "%s", e.Message).WithHint("%s", e.Hint)
 	}
-	return broker.Errorf(e.Code, "%s", e.Message).WithHint("%s", e.Hint)
+	return nil // some text about errors
 }
 
 func call[T any](ctx context.Context, c *Client, method string, body any, path ...string) (Answer[T], error) {
