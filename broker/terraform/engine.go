@@ -290,7 +290,7 @@ func (e *Engine) reportLeak(ctx context.Context, apply run, recorded *state) {
 
 // Settle implements [broker.Provisioner].
 func (e *Engine) Settle(ctx context.Context, n broker.Node) error {
-	for _, operation := range []string{opApply, opDestroy} {
+	for _, operation := range []string{opApply, opImport, opDestroy} {
 		r, err := e.run(n, operation)
 		if err != nil {
 			return err

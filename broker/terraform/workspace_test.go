@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -389,6 +390,33 @@ func TestReadWorkspace(t *testing.T) {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(read(t, filepath.Join(dir, workspaceVariables))), &all); err != nil || all["broker"] == nil {
 		t.Errorf("variables %v, %v", all, err)
+	}
+}
+
+// Runs of all kinds are waited for.
+func TestSettleKinds(t *testing.T) {
+	for _, operation := range []string{opApply, opImport, opDestroy} {
+		e, n := fakeEngine(t, "", "")
+		path := filepath.Join(e.runsDir(), n.UID, ownDir, operation+".json")
+		write(t, path, "")
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := lock(f, syscall.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if err := e.Settle(short, n); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("while an %s runs: %v", operation, err)
+		}
+		cancel()
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Settle(t.Context(), n); err != nil {
+			t.Errorf("after an %s: %v", operation, err)
+		}
 	}
 }
 
