@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/terraform-exec/tfexec"
@@ -24,6 +26,8 @@ const (
 	sweepDir = "sweep"
 	// listTimeout bounds one listing.
 	listTimeout = 5 * time.Minute
+	// listKill is how often a listing that was given up is killed until it is dead.
+	listKill = 50 * time.Millisecond
 )
 
 var _ broker.Lister = (*Engine)(nil)
@@ -162,7 +166,11 @@ func (e *Engine) list(ctx context.Context, p broker.Pool, scratch string) (broke
 	}
 	// A refresh reads data sources and outputs, and makes nothing whatever the
 	// configuration says.
-	if err := tf.Refresh(ctx, tfexec.VarFile(file)); err != nil {
+	err = killedWith(ctx, "-var-file="+file, func(ctx context.Context) error { return tf.Refresh(ctx, tfexec.VarFile(file)) })
+	if ctx.Err() != nil {
+		return none, ctx.Err()
+	}
+	if err != nil {
 		return none, fmt.Errorf("terraform refresh: %s", initText(err))
 	}
 	s, err := newestState(dir)
@@ -170,6 +178,38 @@ func (e *Engine) list(ctx context.Context, p broker.Pool, scratch string) (broke
 		return none, err
 	}
 	return s.listing()
+}
+
+// killedWith calls fn, which runs Terraform with arg on its command line, and
+// kills that with its providers when ctx ends. fn's own context does not end: the
+// library does not wait for a Terraform whose context ends while it starts, and
+// gives an error without text then (v0.26.0). What only looks can be killed
+// without harm.
+func killedWith(ctx context.Context, arg string, fn func(context.Context) error) error {
+	done := make(chan struct{})
+	var killer sync.WaitGroup
+	killer.Go(func() {
+		select {
+		case <-done:
+			return
+		case <-ctx.Done():
+		}
+		for {
+			if p := findProcess(context.WithoutCancel(ctx), arg); p != nil {
+				_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+				_ = p.Kill()
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(listKill):
+			}
+		}
+	})
+	err := fn(context.WithoutCancel(ctx))
+	close(done)
+	killer.Wait()
+	return err
 }
 
 // linkSweep makes a directory that looks like the kept module, with a sweep
@@ -277,10 +317,8 @@ func (e *Engine) importMissing(ctx context.Context, r run, s *state, runs *[]bro
 		if err := e.prepare(r); err != nil {
 			return s, err
 		}
-		if s != nil {
-			if err := r.putState(s); err != nil {
-				return s, r.failed(err, nil)
-			}
+		if err := r.beginWith(s); err != nil {
+			return s, r.failed(err, nil)
 		}
 		if err := e.start(ctx, r, address, r.node.Import[address]); err != nil {
 			return s, err
@@ -297,6 +335,15 @@ func (e *Engine) importMissing(ctx context.Context, r run, s *state, runs *[]bro
 		s = next
 	}
 	return s, nil
+}
+
+// beginWith makes s the state of the run directory. Without one, what a killed run
+// may have left there goes: Terraform refuses a state file that it can't read.
+func (r run) beginWith(s *state) error {
+	if s != nil {
+		return r.putState(s)
+	}
+	return errors.Join(removeIfExists(filepath.Join(r.dir, stateFile)), removeIfExists(filepath.Join(r.dir, erroredFile)))
 }
 
 // notThere is how Terraform and the libraries of providers say that an import has

@@ -187,7 +187,7 @@ func (c churn) start(t testing.TB, program string) *farm {
 		p := broker.Pool{
 			Name: "pool-" + strconv.Itoa(i), Module: module, FillLevel: c.fill, MaxNodes: 3 * c.fill, Concurrency: c.runs/c.pools + 2,
 			CreateTimeout: createTimeout, DestroyTimeout: time.Hour, Contextualize: broker.ContextualizeNone,
-			Sweep: broker.Sweep{Interval: 3 * time.Second, MaxDestroys: 50},
+			Sweep:           broker.Sweep{Interval: 3 * time.Second, MaxDestroys: 50},
 			ProviderSharing: i%2 == 1,
 		}
 		p.Variables, err = json.Marshal(map[string]string{"endpoint": cloud.URL(), "request_timeout": patience, "boot_timeout": patience})
