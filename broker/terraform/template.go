@@ -199,7 +199,9 @@ func (e *Engine) initialise(ctx context.Context, root, dir string) ([]moduleWarn
 	if err != nil {
 		return internal(err)
 	}
-	if err := tf.Init(ctx); err != nil {
+	if err := tf.Init(ctx); ctx.Err() != nil {
+		return internal(ctx.Err()) // the library's error may have no text then
+	} else if err != nil {
 		problem := broker.Errorf(broker.CodeUnavailable, "terraform init: %s", initText(err))
 		if strings.Contains(strings.Join(strings.Fields(problem.Message), " "), checksumError) { // it is broken into lines
 			return nil, []*broker.Error{problem.WithHint("if its %s was made on another platform, complete it: %s (with -fs-mirror=DIR where providers come from a mirror)",
