@@ -59,6 +59,8 @@ var authorization = map[string]struct {
 	"POST /api/v1/tenants/:id/legacy-keys":        {`{}`, statuses{401, 401, 403, 403, 403, 201}},
 	"DELETE /api/v1/tenants/:id/legacy-keys/:key": {"", statuses{401, 401, 403, 403, 403, 204}},
 	"GET /health":                                 {"", public},
+	"GET /openapi.json":                           {"", public},
+	"GET /docs":                                   {"", public},
 	"GET /Node/get":                               {"", nothing}, // the legacy API knows other keys, and has tests of its own
 	"GET /Node/done":                              {"", nothing},
 	"GET /Node/fail":                              {"", nothing},
@@ -121,6 +123,7 @@ func callAs(t *testing.T, caller string, route gin.RouteInfo, body string) int {
 	recordedAuth(t, caller)(req)
 	answer := httptest.NewRecorder()
 	h.ServeHTTP(answer, req)
+	checkAnswer(t, route.Method, path, answerSeen{answer.Code, answer.Header(), answer.Body.String()})
 	if answer.Code == http.StatusForbidden && strings.Contains(answer.Body.String(), "AAAA") {
 		t.Errorf("a refusal shows a key: %s", answer.Body)
 	}

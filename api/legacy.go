@@ -151,7 +151,7 @@ func (s *server) requireKey(c *gin.Context) (broker.Tenant, error) {
 func legacyText(c *gin.Context, text string) error { return answer(c, http.StatusOK, text) }
 
 func legacyRefused(c *gin.Context, message string) error {
-	return answer(c, http.StatusForbidden, map[string]string{"msg": message})
+	return answer(c, http.StatusForbidden, v1.LegacyRefusal{Msg: message})
 }
 
 // legacyFailed answers with the text that Duffy has for a failure. What is our

@@ -43,6 +43,9 @@ func (s *server) routes() {
 	v1.DELETE("/tenants/:id/legacy-keys/:key", s.tenant(s.deleteLegacyKey))
 
 	get(s.engine, "/health", s.handle(s.health))
+
+	get(s.engine, "/openapi.json", s.handle(s.showDocument))
+	get(s.engine, "/docs", s.handle(showDocs))
 }
 
 // get adds a route for GET, and for HEAD, whose answer net/http cuts off after

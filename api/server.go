@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -107,6 +109,8 @@ type server struct {
 
 	legacyAlone  bool // this is the legacy API's own port
 	legacyLimits sessionTimes
+
+	document func() (json.RawMessage, error) // see openapi.go
 }
 
 // New gives the handler of the whole API. It may be served at once by several
@@ -132,6 +136,7 @@ func newServer(cfg Config) *server {
 		panic(err) // can't be: what netip writes can be parsed
 	}
 	s := &server{cfg: cfg, engine: engine, now: time.Now, eventPoll: eventPoll, eventBeat: eventBeat, logins: newLogins()}
+	s.document = sync.OnceValues(func() (json.RawMessage, error) { return encode(document(cfg.Version, cfg.AnonymousRead)) })
 	if cfg.TenantRate > 0 {
 		s.tenantRates = newLimiters[int64](rate.Limit(cfg.TenantRate), max(1, int(tenantBurst*cfg.TenantRate)))
 	}

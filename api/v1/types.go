@@ -195,6 +195,19 @@ type TenantCreate struct {
 	SessionLifetimeMax *string `json:"session_lifetime_max"` // nil: the default
 }
 
+// TenantUpdate is the body of PUT /tenants/ID. Fields that are left out change
+// nothing: with null the last three become the defaults, so a client writes only
+// those that it means.
+type TenantUpdate struct {
+	Active             *bool   `json:"active"` // false retires, true brings back; goes with no other field
+	SSHKey             *string `json:"ssh_key"`
+	APIKey             *string `json:"api_key"`          // "reset", or a UUID
+	PreviousKey        *string `json:"previous_api_key"` // "keep" with a new key, or "drop"
+	NodeQuota          *int    `json:"node_quota"`
+	SessionLifetime    *string `json:"session_lifetime"`
+	SessionLifetimeMax *string `json:"session_lifetime_max"`
+}
+
 // Masked stands in answers where a secret would.
 const Masked = "**********"
 
@@ -289,6 +302,11 @@ type FieldError struct {
 type LegacySession struct {
 	Hosts []string `json:"hosts"`
 	SSID  int64    `json:"ssid"`
+}
+
+// LegacyRefusal is the legacy API's answer to a key that it does not take.
+type LegacyRefusal struct {
+	Msg string `json:"msg"`
 }
 
 // LegacyKey is a key of the legacy API, with how it was used.
