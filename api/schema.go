@@ -27,7 +27,7 @@ func (s schemas) of(t reflect.Type) object {
 	case reflect.TypeFor[json.RawMessage]():
 		return object{"type": "object"} // all of ours are
 	}
-	switch t.Kind() {
+	switch t.Kind() { //nolint:exhaustive // the others are refused at the end
 	case reflect.Pointer:
 		return nullable(s.of(t.Elem()))
 	case reflect.Struct:
