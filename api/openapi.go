@@ -65,7 +65,9 @@ func page(more ...parameter) []parameter {
 	return append(more, query("after", 0, "only what has a larger id"), query("limit", 0, "at most so many, 1 or more"))
 }
 
-// operations is every route of the API.
+// operations is every route of the API. It is a table beside the handlers, and no
+// framework that reads requests by their schemas: Duffy's clients rely on how
+// leniently bodies are read here. Tests see to it that the two agree.
 func operations() []operation {
 	legacyKey := response{http.StatusForbidden, jsonType, v1.LegacyRefusal{}}
 	ssid := query("ssid", "", "the session")

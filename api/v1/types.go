@@ -199,7 +199,7 @@ type TenantCreate struct {
 // nothing: with null the last three become the defaults, so a client writes only
 // those that it means.
 type TenantUpdate struct {
-	Active             *bool   `json:"active"` // false retires, true brings back; goes with no other field
+	Active             *bool   `json:"active"` // false retires, true brings back; read only without the others
 	SSHKey             *string `json:"ssh_key"`
 	APIKey             *string `json:"api_key"`          // "reset", or a UUID
 	PreviousKey        *string `json:"previous_api_key"` // "keep" with a new key, or "drop"
