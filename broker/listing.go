@@ -25,6 +25,7 @@ type Listing struct {
 // ListedNode is what exists of one node.
 type ListedNode struct {
 	UID       string
+	Pool      string    // whose it is by its tag; "" if the listing does not tell
 	Address   string    // "" if it is not known
 	CreatedAt time.Time // zero if it is not known
 	// Resources are the import ids of what it consists of, by resource address in

@@ -58,12 +58,12 @@ type SweepPlan struct {
 // in the making, and slow clouds may not list it. Nor has vanished what was never
 // listed: a listing may be older than it says.
 func PlanSweep(now time.Time, w SweepWorld) SweepPlan {
-	live := make(map[string]bool)
+	live, pools := make(map[string]bool), make(map[string]string)
 	timeouts := make(map[string]time.Duration)
 	var expected []*broker.Node
 	for i := range w.Nodes {
 		n := &w.Nodes[i]
-		live[n.UID] = n.State != broker.NodeGone
+		live[n.UID], pools[n.UID] = n.State != broker.NodeGone, n.Pool
 		timeouts[n.UID] = n.CreateTimeout
 		if w.expects(n) {
 			expected = append(expected, n)
@@ -88,7 +88,9 @@ func PlanSweep(now time.Time, w SweepWorld) SweepPlan {
 	}
 	room := w.Pool.Sweep.MaxDestroys
 	for _, uid := range slices.Sorted(maps.Keys(listed)) {
-		if live[uid] {
+		// What is another pool's is for that pool's module to remove: its resources
+		// have other addresses here, or none.
+		if owner := cmp.Or(pools[uid], listed[uid].Pool, w.Pool.Name); live[uid] || owner != w.Pool.Name {
 			continue
 		}
 		if !broker.ValidUID(uid) {
@@ -188,7 +190,7 @@ func merge(a, b broker.ListedNode) broker.ListedNode {
 	maps.Copy(resources, a.Resources)
 	maps.Copy(resources, b.Resources)
 	b.Resources = resources
-	b.Address = cmp.Or(b.Address, a.Address)
+	b.Pool, b.Address = cmp.Or(b.Pool, a.Pool), cmp.Or(b.Address, a.Address)
 	if b.CreatedAt.IsZero() || a.CreatedAt.After(b.CreatedAt) {
 		b.CreatedAt = a.CreatedAt // the younger: it may have to wait
 	}

@@ -94,6 +94,8 @@ func TestPlanSweep(t *testing.T) {
 	young[0].CreatedAt = t0.Add(-a.CreateTimeout)
 	undated := listed(7)
 	undated[0].CreatedAt = time.Time{}
+	foreign := listed(7)
+	foreign[0].Pool = "b"
 	bare := listed(7)
 	bare[0].Resources = nil
 	odd := []broker.ListedNode{{UID: ""}, {UID: "../../x"}, {UID: "00000000000000AA"}}
@@ -105,16 +107,18 @@ func TestPlanSweep(t *testing.T) {
 		earlier    Sightings
 		want       string
 	}{
-		"all is well":              {listing: listed(1, 2), nodes: ready(1, 2), want: "leaks [] vanished [] left 0 unknown [] missing []"},
-		"nothing at all":           {want: "leaks [] vanished [] left 0 unknown [] missing []"},
-		"unknown once":             {listing: listed(1, 7), nodes: ready(1), want: "leaks [] vanished [] left 0 unknown [7] missing []"},
-		"unknown twice":            {listing: listed(1, 7), nodes: ready(1), earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [7] vanished [] left 0 unknown [7] missing []"},
-		"unknown twice in a hurry": {listing: listed(1, 7), nodes: ready(1), earlier: Sightings{Unknown: seen(time.Minute, 7)}, want: "leaks [] vanished [] left 0 unknown [7] missing []"},
-		"unknown and young":        {listing: young, earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [] vanished [] left 0 unknown [7] missing []"},
-		"undated, seen just now":   {listing: undated, earlier: Sightings{Unknown: seen(a.CreateTimeout, 7)}, want: "leaks [] vanished [] left 0 unknown [7] missing []"},
-		"undated, seen long ago":   {listing: undated, earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [7] vanished [] left 0 unknown [7] missing []"},
-		"unknown no more":          {listing: listed(1), nodes: ready(1), earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [] vanished [] left 0 unknown [] missing []"},
-		"gone but listed":          {listing: listed(9), nodes: []broker.Node{in(broker.NodeGone)}, earlier: Sightings{Unknown: seen(interval, 9)}, want: "leaks [9] vanished [] left 0 unknown [9] missing []"},
+		"all is well":    {listing: listed(1, 2), nodes: ready(1, 2), want: "leaks [] vanished [] left 0 unknown [] missing []"},
+		"nothing at all": {want: "leaks [] vanished [] left 0 unknown [] missing []"},
+		"unknown once":   {listing: listed(1, 7), nodes: ready(1), want: "leaks [] vanished [] left 0 unknown [7] missing []"},
+		"unknown twice":  {listing: listed(1, 7), nodes: ready(1), earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [7] vanished [] left 0 unknown [7] missing []"},
+		"unknown twice, of another pool by its tag":    {listing: foreign, earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [] vanished [] left 0 unknown [] missing []"},
+		"unknown twice, of another pool by its record": {listing: listed(7), nodes: []broker.Node{oldNode(7, b, broker.NodeGone)}, earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [] vanished [] left 0 unknown [] missing []"},
+		"unknown twice in a hurry":                     {listing: listed(1, 7), nodes: ready(1), earlier: Sightings{Unknown: seen(time.Minute, 7)}, want: "leaks [] vanished [] left 0 unknown [7] missing []"},
+		"unknown and young":                            {listing: young, earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [] vanished [] left 0 unknown [7] missing []"},
+		"undated, seen just now":                       {listing: undated, earlier: Sightings{Unknown: seen(a.CreateTimeout, 7)}, want: "leaks [] vanished [] left 0 unknown [7] missing []"},
+		"undated, seen long ago":                       {listing: undated, earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [7] vanished [] left 0 unknown [7] missing []"},
+		"unknown no more":                              {listing: listed(1), nodes: ready(1), earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [] vanished [] left 0 unknown [] missing []"},
+		"gone but listed":                              {listing: listed(9), nodes: []broker.Node{in(broker.NodeGone)}, earlier: Sightings{Unknown: seen(interval, 9)}, want: "leaks [9] vanished [] left 0 unknown [9] missing []"},
 		"gone, made under a longer timeout": {
 			listing: listed(9), nodes: []broker.Node{in(broker.NodeGone, func(n *broker.Node) { n.CreateTimeout = 2 * time.Hour })},
 			earlier: Sightings{Unknown: seen(interval, 9)}, want: "leaks [] vanished [] left 0 unknown [9] missing []",

@@ -59,7 +59,7 @@ func checkSweep(root string, variables map[string]any) []*broker.Error {
 			"it has no variable \"broker\"")
 	}
 	for name, hint := range map[string]string{
-		"nodes":    "it lists what exists: objects with node_id, ipaddr, created_at and resources",
+		"nodes":    "it lists what exists: objects with node_id, pool, ipaddr, created_at and resources",
 		"complete": "it says whether the list is known to be complete",
 	} {
 		sensitive, ok := m.outputs[name]
@@ -258,7 +258,7 @@ func (e *Engine) sweepVariables(p broker.Pool, dir string) ([]byte, error) {
 		_, declared := m.variables[name]
 		return !declared
 	})
-	all[brokerVariable] = map[string]any{"id": e.BrokerID}
+	all[brokerVariable] = map[string]any{"id": e.BrokerID, "pool": p.Name}
 	return json.Marshal(all)
 }
 
@@ -273,6 +273,7 @@ func (s *state) listing() (broker.Listing, error) {
 	}
 	var nodes []struct {
 		UID       string             `json:"node_id"`
+		Pool      string             `json:"pool"`
 		Address   string             `json:"ipaddr"`
 		CreatedAt string             `json:"created_at"`
 		Resources map[string]*string `json:"resources"`
@@ -282,11 +283,11 @@ func (s *state) listing() (broker.Listing, error) {
 		return broker.Listing{}, errors.New(`output "nodes" is missing`)
 	}
 	if err := json.Unmarshal(o.Value, &nodes); err != nil {
-		return broker.Listing{}, fmt.Errorf(`output "nodes" is not a list of objects with node_id, ipaddr, created_at and resources: %w`, err)
+		return broker.Listing{}, fmt.Errorf(`output "nodes" is not a list of objects with node_id, pool, ipaddr, created_at and resources: %w`, err)
 	}
 	listing := broker.Listing{Complete: complete}
 	for _, n := range nodes {
-		listed := broker.ListedNode{UID: n.UID, Address: n.Address, Resources: map[string]string{}}
+		listed := broker.ListedNode{UID: n.UID, Pool: n.Pool, Address: n.Address, Resources: map[string]string{}}
 		if n.CreatedAt != "" {
 			at, err := time.Parse(time.RFC3339, n.CreatedAt)
 			if err != nil {

@@ -282,6 +282,7 @@ type (
 		User     string   `json:"ssh_user"`
 		Port     int      `json:"ssh_port"`
 		HostKeys []string `json:"ssh_host_keys"`
+		Failure  string   `json:"failure"` // admins see it
 	}
 	apiSession struct {
 		ID        int64     `json:"id"`
@@ -359,7 +360,14 @@ func (s *server) full(limit time.Duration) {
 			}
 			l := answer.Pool.Levels
 			if l["ready"] != p.Fill || l["provisioning"]+l["deprovisioning"]+l["contextualizing"] != 0 {
-				return fmt.Errorf("pool %s: fill level %d, levels %v", p.Name, p.Fill, l)
+				_, nodes, _ := s.call("admin", "GET", "/nodes?pool="+p.Name, nil)
+				var stuck []string
+				for _, n := range nodes.Nodes {
+					if n.State != "ready" && n.State != "deployed" {
+						stuck = append(stuck, fmt.Sprintf("node %d is %s: %s", n.ID, n.State, n.Failure))
+					}
+				}
+				return fmt.Errorf("pool %s: fill level %d, levels %v\n%s\nprocesses %v", p.Name, p.Fill, l, strings.Join(stuck, "\n"), s.victims())
 			}
 		}
 		_, nodes, err := s.call("admin", "GET", "/nodes", nil)

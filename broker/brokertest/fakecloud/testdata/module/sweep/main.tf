@@ -26,6 +26,7 @@ data "fakecloud_instances" "all" {
 output "nodes" {
   value = [for i in data.fakecloud_instances.all.instances : {
     node_id    = lookup(i.tags, "duffy:node-id", "")
+    pool       = lookup(i.tags, "duffy:pool", "")
     ipaddr     = i.address
     created_at = i.created_at
     resources  = { "fakecloud_instance.node" = i.id }
