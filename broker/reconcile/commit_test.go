@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -136,6 +137,33 @@ func TestCommitOfAHold(t *testing.T) {
 		}
 		if got := len(jobs) == 1; got != test.want {
 			t.Errorf("%s of a %s node, asked for: %t: carried out: %t", test.kind, test.state, test.asked, got)
+		}
+	}
+}
+
+// Work that ended while the plan was made left the state as it was: the plan's
+// action is not carried out a second time.
+func TestCommitAfterTheWork(t *testing.T) {
+	store := memory.New()
+	loop := New(Config{Store: store, Pools: new(broker.PoolSet), Log: slog.New(slog.DiscardHandler)})
+	p := testPool("a", 1, 4)
+	clean, tried := broker.NewNode(p, t0), broker.NewNode(p, t0)
+	clean.State = broker.NodeReleasing
+	tried.State, tried.Attempts, tried.RetryAt = broker.NodeDestroying, 1, t0.Add(time.Minute)
+	err := store.Update(t.Context(), func(tx broker.Tx) error {
+		clean.ID, tried.ID = 0, 0
+		return errors.Join(tx.CreateNode(&clean), tx.CreateNode(&tried))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	actions := []Action{
+		{Kind: RevokeNode, Pool: "a", NodeID: clean.ID, State: clean.State},
+		{Kind: DestroyNode, Pool: "a", NodeID: tried.ID, State: tried.State},
+	}
+	for at, want := range map[time.Time]int{t0: 0, t0.Add(time.Hour): 1} {
+		if jobs, err := loop.commit(t.Context(), at, actions); err != nil || len(jobs) != want {
+			t.Errorf("at %v: %d jobs, want %d (%v)", at, len(jobs), want, err)
 		}
 	}
 }

@@ -274,6 +274,11 @@ func (l *Loop) commitAction(tx broker.Tx, now time.Time, a Action) (*job, error)
 	if n.ToBeHeld() != (a.Kind == HoldNode) && a.Kind != RevokeNode { // asked for, or taken back, just now
 		return nil, &broker.TransitionError{Object: fmt.Sprintf("node %d", n.ID), From: string(n.State), To: string(broker.NodeHeld)}
 	}
+	// Work that ended between the plan's look at the store and its look at who is
+	// busy leaves the state as it was, and is not to be done once more.
+	if a.Kind == RevokeNode && !n.Touched || a.Kind == DestroyNode && n.RetryAt.After(now) {
+		return nil, &broker.TransitionError{Object: fmt.Sprintf("node %d", n.ID), From: string(n.State), Expected: string(a.State)}
+	}
 	var starts Kind
 	switch a.Kind {
 	case ReleaseNode:
