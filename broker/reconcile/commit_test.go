@@ -124,7 +124,7 @@ func TestCommitOfAHold(t *testing.T) {
 	}
 	for _, test := range tests {
 		n := broker.NewNode(p, t0)
-		n.State = test.state
+		n.State, n.Touched = test.state, test.kind == RevokeNode
 		if test.asked {
 			n.Hold = &broker.Hold{By: "admin", Since: t0, From: test.state}
 		}
