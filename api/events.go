@@ -100,12 +100,26 @@ func (e *eventStream) run(ctx context.Context) error {
 	poll, beat := time.NewTicker(e.server.eventPoll), time.NewTicker(e.server.eventBeat)
 	defer poll.Stop()
 	defer beat.Stop()
+	caughtUp := false
 	for {
 		if err := e.sendNew(ctx); err != nil {
 			if ctx.Err() != nil || errors.Is(err, errClientGone) {
 				return nil
 			}
 			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.server.cfg.Stopping:
+			return nil
+		default:
+		}
+		if !caughtUp { // for clients that want what there is, and no more
+			if err := e.send(": caught up\n\n"); err != nil {
+				return nil // the client has gone
+			}
+			caughtUp = true
 		}
 		select {
 		case <-ctx.Done():

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -26,6 +27,10 @@ import (
 const maxAnswerBytes = 64 << 20
 
 const apiPath = "/api/v1"
+
+// ErrAnswerLost is the cause of an error after which nobody knows whether the
+// broker carried the request out.
+var ErrAnswerLost = errors.New("the answer is lost")
 
 // Config says which broker to talk to, and as whom.
 type Config struct {
@@ -89,9 +94,27 @@ func (c *Client) Session(ctx context.Context, id int64) (Answer[v1.SessionAnswer
 }
 
 // RequestSession asks for nodes. It returns when they are ready to be used. It is
-// never repeated by itself: each success is another session.
-func (c *Client) RequestSession(ctx context.Context, req v1.SessionCreate) (Answer[v1.SessionAnswer], error) {
-	return call[v1.SessionAnswer](ctx, c, http.MethodPost, req, "sessions")
+// never repeated by itself. With a key, up to 255 bytes, the same request with the
+// same key gives the same session, and the session is made also when ctx ends
+// before the answer came; without one, "", each success is another session.
+func (c *Client) RequestSession(ctx context.Context, req v1.SessionCreate, key string) (Answer[v1.SessionAnswer], error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return Answer[v1.SessionAnswer]{}, fmt.Errorf("encode the request: %w", err)
+	}
+	header := http.Header{}
+	if key != "" {
+		header.Set("Idempotency-Key", key)
+	}
+	resp, err := c.send(ctx, http.MethodPost, c.base.JoinPath("sessions"), bytes.NewReader(body), header)
+	if err != nil {
+		return Answer[v1.SessionAnswer]{}, err
+	}
+	raw, err := c.body(ctx, resp)
+	if err != nil {
+		return Answer[v1.SessionAnswer]{}, err
+	}
+	return understand[v1.SessionAnswer](c, raw)
 }
 
 // UpdateSession changes when a session ends.
@@ -159,7 +182,7 @@ func (c *Client) NodeLog(ctx context.Context, req NodeLogRequest, line func([]by
 	}
 	u := c.base.JoinPath("nodes", strconv.FormatInt(req.Node, 10), "logs")
 	u.RawQuery = query.Encode()
-	resp, err := c.send(ctx, http.MethodGet, u, nil)
+	resp, err := c.send(ctx, http.MethodGet, u, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -235,10 +258,15 @@ func (c *Client) do(ctx context.Context, method string, body any, path ...string
 }
 
 func (c *Client) read(ctx context.Context, method string, u *url.URL, body io.Reader) (json.RawMessage, error) {
-	resp, err := c.send(ctx, method, u, body)
+	resp, err := c.send(ctx, method, u, body, nil)
 	if err != nil {
 		return nil, err
 	}
+	return c.body(ctx, resp)
+}
+
+// body reads an answer to its end.
+func (c *Client) body(ctx context.Context, resp *http.Response) (json.RawMessage, error) {
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
 	if err := errors.Join(err, resp.Body.Close()); err != nil {
 		return nil, c.unreachable(ctx, err)
@@ -247,12 +275,15 @@ func (c *Client) read(ctx context.Context, method string, u *url.URL, body io.Re
 }
 
 // send makes one request. The answer is a success, whose body the caller closes.
-func (c *Client) send(ctx context.Context, method string, u *url.URL, body io.Reader) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, method string, u *url.URL, body io.Reader, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
-	req.Header.Set("Accept", "application/json")
+	maps.Copy(req.Header, header)
+	if req.Header.Get("Accept") == "" {
+		req.Header.Set("Accept", "application/json")
+	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -280,6 +311,10 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // its text has the URL once more
 	}
+	if op, ok := errors.AsType[*net.OpError](err); !ok || op.Op != "dial" {
+		return broker.Wrap(broker.CodeUnavailable, ErrAnswerLost, "the connection to the broker at %s broke: %v", c.name, err).
+			WithHint("does `duffy-broker serve` still run there?")
+	}
 	return broker.Errorf(broker.CodeUnavailable, "can't reach the broker at %s: %v", c.name, err).
 		WithHint("is `duffy-broker serve` running there?")
 }
@@ -292,6 +327,10 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 		Hint   string          `json:"hint"`
 	}
 	if err := json.Unmarshal(body, &wire); err != nil || wire.Detail == nil {
+		if resp.StatusCode >= http.StatusInternalServerError { // of a proxy, which may have passed the request on
+			return broker.Wrap(broker.CodeUnavailable, ErrAnswerLost, "%s answers %s, which is not how a broker answers", c.name, resp.Status).
+				WithHint("is the URL that of a broker, and does a proxy stand between?")
+		}
 		return broker.Errorf(broker.CodeUnavailable, "%s answers %s, which is not how a broker answers", c.name, resp.Status).
 			WithHint("is the URL that of a broker, and does a proxy stand between?")
 	}

@@ -103,7 +103,7 @@ func TestCalls(t *testing.T) {
 			return call(a.Raw, err)
 		}, session, "GET", "/api/v1/sessions/7", ""},
 		"request": {func(c *Client) (string, error) {
-			a, err := c.RequestSession(ctx, v1.SessionCreate{NodesSpecs: []v1.NodesSpec{{Pool: "small", Quantity: 2}}})
+			a, err := c.RequestSession(ctx, v1.SessionCreate{NodesSpecs: []v1.NodesSpec{{Pool: "small", Quantity: 2}}}, "")
 			return call(a.Raw, err)
 		}, session, "POST", "/api/v1/sessions", `{"tenant_id":null,"nodes_specs":[{"quantity":2,"pool":"small"}]}`},
 		"retire": {func(c *Client) (string, error) { a, err := c.RetireSession(ctx, 7); return call(a.Raw, err) }, session, "PUT", "/api/v1/sessions/7", `{"active":false,"expires_at":null}`},

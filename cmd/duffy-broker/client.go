@@ -56,7 +56,7 @@ func newClientCommand(s streams) *cobra.Command {
 				a, err := c.Session(ctx, id)
 				return a.Raw, err
 			}),
-		simpleCommand(s, &o, "request-session pool=NAME,quantity=N ...", "Ask for nodes, all of them or none", cobra.MinimumNArgs(1), requestSession),
+		newRequestSessionCommand(s, &o),
 		simpleCommand(s, &o, "retire-session SESSION", "Give the nodes of a session back", cobra.ExactArgs(1),
 			func(ctx context.Context, c *client.Client, args []string) (json.RawMessage, error) {
 				id, err := sessionID(args[0])
@@ -135,19 +135,6 @@ func (o *clientOptions) refused(s streams, err error) error {
 		return err
 	}
 	return exitError{1}
-}
-
-func requestSession(ctx context.Context, c *client.Client, args []string) (json.RawMessage, error) {
-	var req v1.SessionCreate
-	for _, arg := range args {
-		spec, err := client.ParseNodesSpec(arg)
-		if err != nil {
-			return nil, err
-		}
-		req.NodesSpecs = append(req.NodesSpecs, spec)
-	}
-	a, err := c.RequestSession(ctx, req)
-	return a.Raw, err
 }
 
 func sessionID(arg string) (int64, error) {

@@ -23,8 +23,6 @@ import (
 )
 
 const (
-	// runRetry is the pause before nodes are asked for again.
-	runRetry = 5 * time.Second
 	// runKill is how long a command may take to end after it was asked to.
 	runKill = 10 * time.Second
 	// giveBack bounds giving the session back, which happens whatever came before.
@@ -64,13 +62,9 @@ func newRunCommand(s streams, o *clientOptions) *cobra.Command {
 				return broker.Errorf(broker.CodeInvalid, "run takes pool=NAME,quantity=N ... -- COMMAND").
 					WithHint("for example: duffy-broker client run pool=local-small,quantity=1 -- uname -m")
 			}
-			var req v1.SessionCreate
-			for _, arg := range args[:dash] {
-				spec, err := client.ParseNodesSpec(arg)
-				if err != nil {
-					return err
-				}
-				req.NodesSpecs = append(req.NodesSpecs, spec)
+			req, err := sessionCreate(args[:dash])
+			if err != nil {
+				return err
 			}
 			return r.run(cmd.Context(), s, req, args[dash:])
 		},
@@ -94,14 +88,20 @@ func (r runOptions) run(ctx context.Context, s streams, req v1.SessionCreate, co
 	if r.identity != "" {
 		key = r.identity
 	}
-	session, err := r.request(ctx, s, c, req)
+	answer, err := order{req: req, key: broker.NewUUID(), wait: r.wait, settle: true}.place(ctx, s, c)
 	if err != nil {
 		if ctx.Err() != nil {
 			return exitError{exitInterrupted}
 		}
 		return err
 	}
-	runErr := r.withSession(ctx, s, session, key, command)
+	session := answer.Value.Session
+	var runErr error
+	if ctx.Err() == nil {
+		runErr = r.withSession(ctx, s, session, key, command)
+	} else {
+		r.keep = 0 // nothing has run: there is nothing to look at
+	}
 	if ctx.Err() != nil { // the user has seen why
 		runErr = exitError{exitInterrupted}
 	}
@@ -111,31 +111,6 @@ func (r runOptions) run(ctx context.Context, s streams, req v1.SessionCreate, co
 		return runErr
 	}
 	return cmp.Or(runErr, endErr)
-}
-
-// request asks for nodes, again and again while there are too few.
-func (r runOptions) request(ctx context.Context, s streams, c *client.Client, req v1.SessionCreate) (v1.Session, error) {
-	deadline := time.Now().Add(r.wait)
-	told := false
-	for {
-		answer, err := c.RequestSession(ctx, req)
-		if err == nil {
-			return answer.Value.Session, nil
-		}
-		code := broker.CodeOf(err)
-		if code != broker.CodeCapacity && code != broker.CodeUnavailable || time.Now().Add(runRetry).After(deadline) {
-			return v1.Session{}, err
-		}
-		if !told {
-			_, _ = fmt.Fprintf(s.err, "duffy-broker: %v; asking again for %s\n", err, r.wait)
-			told = true
-		}
-		select {
-		case <-ctx.Done():
-			return v1.Session{}, ctx.Err()
-		case <-time.After(runRetry):
-		}
-	}
 }
 
 // withSession runs the command for a session.

@@ -31,6 +31,16 @@ func flat(v value) (string, error) {
 		}
 	case v.has("node"):
 		lines = append(lines, flatNode(v.get("node")))
+	case v.has("tenant"):
+		lines = append(lines, flatTenant(v.get("tenant")))
+	case v.has("tenants"):
+		for _, t := range v.get("tenants").items {
+			lines = append(lines, flatTenant(t))
+		}
+	case v.has("events"):
+		for _, e := range v.get("events").items {
+			lines = append(lines, flatEvent(e))
+		}
 	case v.has("legacy_key"):
 		lines = append(lines, flatLegacyKey(v.get("legacy_key")))
 	case v.has("legacy_keys"):

@@ -36,6 +36,12 @@ func table(v value, now time.Time) (string, error) {
 		return poolsTable([]value{v.get("pool")}), nil
 	case v.has("pools"):
 		return poolsTable(v.get("pools").items), nil
+	case v.has("tenant"):
+		return tenantTable(v.get("tenant")), nil
+	case v.has("tenants"):
+		return tenantsTable(v.get("tenants").items), nil
+	case v.has("events"):
+		return eventsTable(v.get("events").items), nil
 	case v.has("legacy_key"):
 		k := v.get("legacy_key")
 		return fmt.Sprintf("key %s of %s: %s\nIt is shown this once.\n", k.get("id").text, printable(k.get("tenant").text), printable(k.get("key").text)), nil
