@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -60,6 +61,9 @@ func (s *eventStream) read(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind != "text/event-stream" {
+		return errNotEvents
+	}
 	s.begun = true
 	lines := bufio.NewReader(resp.Body)
 	var id int64
@@ -83,7 +87,7 @@ func (s *eventStream) read(ctx context.Context) error {
 			if s.failed = s.event(json.RawMessage(text)); s.failed != nil {
 				return s.failed
 			}
-			s.after = max(s.after, id)
+			s.after = id
 		}
 	}
 }

@@ -18,7 +18,7 @@ func newEventsCommand(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Show what happened to nodes, sessions and tenants",
-		Long: "Show what happened to nodes, sessions and tenants, oldest first, as long as events are kept. A tenant sees the events of its own\n" +
+		Long: "Show what happened to nodes, sessions and tenants, oldest first, as long as events are kept, each after its number. A tenant sees the events of its own\n" +
 			"sessions. With -f the command goes on with each event that comes, until Ctrl-C; when the connection breaks it makes a new one and\n" +
 			"goes on where it was.",
 		Example: "  duffy-broker events\n  duffy-broker events -f\n  duffy-broker events -f --after 1042 --format json | jq -r 'select(.kind == \"session\")'",

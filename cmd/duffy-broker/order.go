@@ -56,6 +56,9 @@ func (o order) place(ctx context.Context, s streams, c *client.Client) (client.A
 		if lost && code == broker.CodeUnavailable {
 			pause = lostRetry
 		}
+		if lost && ctx.Err() != nil || errors.Is(err, context.Canceled) && o.settle {
+			_, _ = fmt.Fprintln(s.err, "duffy-broker: a session may have been made, which nobody gives back: look at duffy-broker client list-sessions")
+		}
 		if !again || ctx.Err() != nil || time.Now().Add(pause).After(deadline) {
 			return answer, err
 		}

@@ -45,7 +45,7 @@ func eventsTable(events []value) string {
 
 // eventLine says what happened. It has no columns: the next event is not known yet.
 func eventLine(e value) string {
-	words := []string{e.get("at").text, e.get("kind").text}
+	words := []string{e.get("seq").text, e.get("at").text, e.get("kind").text}
 	if id := e.get(e.get("kind").text + "_id").text; id != "" {
 		words = append(words, id)
 	}

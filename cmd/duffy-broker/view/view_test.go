@@ -225,6 +225,25 @@ func TestError(t *testing.T) {
 	}
 }
 
+// The events of a stream are written as those of a list, and each is complete.
+func TestEvent(t *testing.T) {
+	const raw = `{"seq": 8, "at": "2026-11-23T17:32:31+00:00", "kind": "node", "pool": "small", "node_id": 12, "from": "ready", "to": "deployed"}`
+	for format, want := range map[string]string{
+		JSON:  raw + "\n",
+		YAML:  "---\nat: '2026-11-23T17:32:31+00:00'\nfrom: ready\nkind: node\nnode_id: 12\npool: small\nseq: 8\nto: deployed\n",
+		Flat:  "seq=8 at='2026-11-23T17:32:31+00:00' kind='node' pool='small' node_id=12 session_id= tenant_id= from='ready' to='deployed' message=\n",
+		Table: "8 2026-11-23T17:32:31+00:00 node 12 of small ready -> deployed\n",
+	} {
+		var b bytes.Buffer
+		if err := Event(&b, format, []byte(raw)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, b.String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", format, diff)
+		}
+	}
+}
+
 func TestExpiresIn(t *testing.T) {
 	tests := []struct{ at, want string }{
 		{"2026-11-23T18:00:00+00:00", "now"},
