@@ -97,12 +97,13 @@ func TestCrashMatrix(t *testing.T) {
 	s.start()
 	s.full(2 * time.Minute)
 	killed := map[string]int{}
+	var restart sync.RWMutex // held by clients while they call
 	for round := range rounds {
 		stop := make(chan struct{})
 		var clients sync.WaitGroup
 		for client := range 2 {
 			r := rand.New(rand.NewPCG(seed, uint64(round*100+client+1)))
-			clients.Go(func() { s.churn(r, stop) })
+			clients.Go(func() { s.churn(r, stop, &restart) })
 		}
 		for range 1 + random.IntN(4) {
 			time.Sleep(time.Duration(random.IntN(700)) * time.Millisecond)
@@ -111,7 +112,9 @@ func TestCrashMatrix(t *testing.T) {
 				s.kill()
 				killed[kind]++
 				time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond) // runs go on meanwhile
+				restart.Lock()
 				s.start()
+				restart.Unlock()
 				continue
 			}
 			if pids := s.victims()[kind]; len(pids) > 0 {
@@ -145,7 +148,12 @@ func TestCrashMatrix(t *testing.T) {
 }
 
 // churn asks for sessions and gives most of them back.
-func (s *server) churn(r *rand.Rand, stop <-chan struct{}) {
+func (s *server) churn(r *rand.Rand, stop <-chan struct{}, restart *sync.RWMutex) {
+	call := func(method, path string, body any) (int, apiAnswer, error) {
+		restart.RLock()
+		defer restart.RUnlock()
+		return s.call("admin", method, path, body)
+	}
 	for {
 		select {
 		case <-stop:
@@ -153,14 +161,14 @@ func (s *server) churn(r *rand.Rand, stop <-chan struct{}) {
 		default:
 		}
 		pool := []string{"private", "shared"}[r.IntN(2)]
-		status, answer, err := s.call("admin", "POST", "/sessions", map[string]any{"nodes_specs": []map[string]any{{"pool": pool, "quantity": 1}}})
+		status, answer, err := call("POST", "/sessions", map[string]any{"nodes_specs": []map[string]any{{"pool": pool, "quantity": 1}}})
 		if err != nil || status != 201 {
 			time.Sleep(time.Duration(20+r.IntN(100)) * time.Millisecond)
 			continue
 		}
 		time.Sleep(time.Duration(r.IntN(300)) * time.Millisecond)
 		if r.IntN(8) > 0 {
-			_, _, _ = s.call("admin", "PUT", fmt.Sprintf("/sessions/%d", answer.Session.ID), map[string]any{"active": false})
+			_, _, _ = call("PUT", fmt.Sprintf("/sessions/%d", answer.Session.ID), map[string]any{"active": false})
 		}
 	}
 }
