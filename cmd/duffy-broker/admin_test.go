@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -195,6 +196,8 @@ func TestRequestSession_answerLost(t *testing.T) {
 		s.full(2 * time.Minute)
 		answered, goOn := make(chan bool), make(chan bool)
 		cmd, out := started(s.front(func() bool { answered <- true; <-goOn; return false }), args...)
+		release := sync.OnceFunc(func() { close(goOn) })
+		t.Cleanup(release) // before the front is closed, which waits for it
 		<-answered
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
@@ -205,7 +208,7 @@ func TestRequestSession_answerLost(t *testing.T) {
 			}
 			return nil
 		})
-		close(goOn)
+		release()
 		_ = cmd.Wait() // its state says it
 		if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || strings.Contains(out.String(), "it ran") {
 			t.Errorf("%s, interrupted: exit %d: %s", name, code, out)
@@ -214,6 +217,7 @@ func TestRequestSession_answerLost(t *testing.T) {
 			t.Errorf("%s, interrupted: active: %+v, want that from before", name, got)
 		}
 	}
+	s.full(2 * time.Minute) // no run is under way when the test ends
 	s.stop()
 }
 
