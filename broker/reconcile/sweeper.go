@@ -178,6 +178,11 @@ func (s *Sweeper) carryOut(ctx context.Context, w SweepWorld) (plan SweepPlan, d
 	if err != nil || len(plan.Leaks)+len(plan.Vanished) == 0 {
 		return plan, nil, err
 	}
+	// What a pool was made from may be removed as soon as it has changed, unless a
+	// node keeps it: nothing is adopted into it any more.
+	if p, known := s.cfg.Pools.Get(w.Pool.Name); !known || p.Source.Generation != w.Pool.Source.Generation {
+		return SweepPlan{}, nil, nil
+	}
 	err = s.cfg.Store.Update(ctx, func(tx broker.Tx) error {
 		done = nil
 		if plan, err = s.plan(tx, w); err != nil {

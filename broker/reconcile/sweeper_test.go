@@ -364,3 +364,34 @@ func TestStory17SweepLeavesWorkInProgressAlone(t *testing.T) {
 		}
 	})
 }
+
+// listerFunc is a [broker.Lister].
+type listerFunc func(context.Context, broker.Pool) (broker.Listing, error)
+
+func (f listerFunc) List(ctx context.Context, p broker.Pool) (broker.Listing, error) {
+	return f(ctx, p)
+}
+
+// A pool that changes while it is listed takes over nothing: what it was made
+// from may have gone by then.
+func TestSweeperOfAChangedPool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := sweptPool("a", 0, 4)
+		w := newWorld(t, new(brokertest.Cloud), p)
+		w.cloud.Appear("00000000000000ff", "a")
+		w.start()
+		defer func() { w.stopLoop() }()
+		listings := 0
+		_, stop := startSweeper(t, w, listerFunc(func(ctx context.Context, p broker.Pool) (broker.Listing, error) {
+			if listings++; listings > 1 {
+				w.pools.Set(nil) // it leaves the file meanwhile
+			}
+			return w.cloud.List(ctx, p)
+		}))
+		defer stop()
+		time.Sleep(time.Hour)
+		if nodes := w.nodes(); len(nodes) > 0 || listings != 2 {
+			t.Errorf("%d listings, and nodes %+v", listings, nodes)
+		}
+	})
+}
