@@ -22,7 +22,7 @@ run: build ## run a broker with warm nodes that one can ssh into: no cloud, no r
 # go test is silent about skips in packages that pass.
 .PHONY: programs
 programs:
-	@for p in terraform ssh sshd unshare python3 fish tcsh; do \
+	@for p in terraform git ssh sshd unshare python3 fish tcsh; do \
 		command -v $$p >/dev/null || test -x /usr/sbin/$$p || echo "skipped: $$p is not installed, so the tests that need it are not run"; done
 
 .PHONY: test

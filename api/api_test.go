@@ -46,6 +46,8 @@ type fake struct {
 	abandoned  chan int64
 	abandonErr error
 
+	reloaded broker.Reload
+
 	lines  []string // of a node's log
 	logErr error    // after them
 	// logWaits, unless nil, is closed by NodeLog after the lines; it then waits for
@@ -243,6 +245,16 @@ func (f *fake) OpenWorkspace(_ context.Context, actor broker.Tenant, _ int64, re
 func (f *fake) ReturnWorkspace(_ context.Context, actor broker.Tenant, _ int64, discard bool) (broker.Node, error) {
 	f.actor, f.discard = actor, discard
 	return f.node, f.err
+}
+
+func (f *fake) Reload(_ context.Context, actor broker.Tenant) (broker.Reload, error) {
+	f.actor = actor
+	return f.reloaded, f.err
+}
+
+func (f *fake) LastReload(_ context.Context, actor broker.Tenant) (broker.Reload, error) {
+	f.actor = actor
+	return f.reloaded, f.err
 }
 
 func newFake() *fake {
@@ -459,8 +471,8 @@ func TestRoutes_needAuthentication(t *testing.T) {
 		switch {
 		case route.Path == "/health", route.Path == "/openapi.json", route.Path == "/docs":
 			want = http.StatusOK
-		case strings.HasPrefix(route.Path, "/Node/"), route.Path == "/Inventory":
-			want = http.StatusNotFound // there is no legacy API without its settings
+		case strings.HasPrefix(route.Path, "/Node/"), route.Path == "/Inventory", strings.HasSuffix(route.Path, "/webhook"):
+			want = http.StatusNotFound // there is no legacy API without its settings, no webhook without its secret
 		}
 		if rec.Code != want {
 			t.Errorf("%s %s without credentials: %d, want %d", route.Method, route.Path, rec.Code, want)

@@ -56,6 +56,9 @@ var authorization = map[string]struct {
 	"GET /api/v1/events":                          {"", everyTenant},
 	"GET /api/v1/stats":                           {"", everyTenant},
 	"GET /api/v1/legacy-keys":                     {"", adminOnly},
+	"GET /api/v1/reload":                          {"", adminOnly},
+	"POST /api/v1/reload":                         {"", adminOnly},
+	"POST /api/v1/reload/webhook":                 {"", nothing}, // it knows no callers, but a secret: see TestWebhook
 	"POST /api/v1/tenants/:id/legacy-keys":        {`{}`, statuses{401, 401, 403, 403, 403, 201}},
 	"DELETE /api/v1/tenants/:id/legacy-keys/:key": {"", statuses{401, 401, 403, 403, 403, 204}},
 	"GET /health":                                 {"", public},

@@ -99,6 +99,14 @@ var recordedPools = []struct {
 }
 
 // newRecordedBroker is a real broker in the state in which the recording begins.
+// goodReload is a reload without mistakes.
+type goodReload struct{}
+
+func (goodReload) Reload(_ context.Context, by string) (broker.Reload, error) {
+	return broker.Reload{By: by}, nil
+}
+func (goodReload) LastReload() broker.Reload { return broker.Reload{} }
+
 func newRecordedBroker(t *testing.T) *broker.Broker {
 	t.Helper()
 	now := time.Date(2026, 11, 23, 17, 32, 29, 383593000, time.UTC)
@@ -118,7 +126,7 @@ func newRecordedBroker(t *testing.T) *broker.Broker {
 	}
 	b := broker.New(broker.Config{
 		Store: store, Contextualizer: cloud, Keys: plainKeys{}, Pools: set, Log: slog.New(slog.DiscardHandler),
-		Now: clock, Wake: func() {},
+		Now: clock, Wake: func() {}, Reloader: goodReload{},
 	})
 	ctx := context.Background()
 	for _, r := range recordedKeys {

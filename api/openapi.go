@@ -20,6 +20,7 @@ const (
 	anyTenant  caller = "every tenant"
 	owner      caller = "the tenant that it belongs to, and admins"
 	admins     caller = "admins"
+	secretOnly caller = "who knows the secret of the webhook"
 	legacyOnly caller = "who has a key of the legacy API"
 )
 
@@ -183,6 +184,19 @@ func operations() []operation {
 			summary: "Count the nodes that were ever lent; of all tenants for admins", answers: []response{ok(v1.StatsAnswer{})},
 		},
 		{
+			id: "showReload", method: "GET", path: "/api/v1/reload", tag: "operation", who: admins,
+			summary: "Tell how the last reading of the pools went", answers: []response{ok(v1.ReloadAnswer{})},
+		},
+		{
+			id: "reload", method: "POST", path: "/api/v1/reload", tag: "operation", who: admins,
+			summary: "Read the pools again: all of them, or none if there is a mistake",
+			answers: []response{ok(v1.ReloadAnswer{}), {http.StatusUnprocessableEntity, jsonType, v1.Error{}}, {http.StatusServiceUnavailable, jsonType, v1.Error{}}},
+		},
+		{
+			id: "webhook", method: "POST", path: "/api/v1/reload/webhook", tag: "operation", who: secretOnly,
+			summary: "Tell of a push to the repository of the pools, as GitHub, Gitea or GitLab do", answers: []response{{status: http.StatusAccepted}},
+		},
+		{
 			id: "health", method: "GET", path: "/health", tag: "operation", who: anybody,
 			summary: "Tell whether the broker can work", answers: []response{ok(v1.Health{}), {http.StatusServiceUnavailable, jsonType, v1.Error{}}},
 		},
@@ -330,7 +344,7 @@ func (o operation) document(types schemas, anonymousRead bool) object {
 // security says what a call needs: each element is enough.
 func (o operation) security(anonymousRead bool) []object {
 	switch {
-	case o.who == anybody:
+	case o.who == anybody, o.who == secretOnly:
 		return []object{}
 	case o.who == legacyOnly:
 		return []object{{"legacy": []string{}}}
@@ -351,9 +365,9 @@ func (o operation) errors(inPath bool) (all []response) {
 	}
 	add(o.who != anybody, http.StatusForbidden, http.StatusTooManyRequests)
 	add(o.who != anybody && o.who != legacyOnly, http.StatusUnauthorized)
-	add(inPath || o.who == legacyOnly, http.StatusNotFound)
+	add(inPath || o.who == legacyOnly || o.who == secretOnly, http.StatusNotFound)
 	add(inPath || o.body != nil || o.parameters != nil, http.StatusUnprocessableEntity)
-	add(o.body != nil, http.StatusRequestEntityTooLarge)
+	add(o.body != nil || o.who == secretOnly, http.StatusRequestEntityTooLarge)
 	return all
 }
 

@@ -41,6 +41,8 @@ func TestDocument_callers(t *testing.T) {
 		switch {
 		case want == public:
 			who = anybody
+		case o.id == "webhook":
+			who = secretOnly
 		case want == nothing:
 			who = legacyOnly
 		case tenant == http.StatusForbidden:

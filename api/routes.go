@@ -38,6 +38,10 @@ func (s *server) routes() {
 	get(v1, "/events", s.tenant(s.streamEvents))
 	get(v1, "/stats", s.tenant(s.showStats))
 
+	get(v1, "/reload", s.tenant(s.showReload))
+	v1.POST("/reload", s.tenant(s.reload))
+	v1.POST(webhookRoute, s.handle(s.webhook))
+
 	get(v1, "/legacy-keys", s.tenant(s.listLegacyKeys))
 	v1.POST("/tenants/:id/legacy-keys", s.tenant(s.createLegacyKey))
 	v1.DELETE("/tenants/:id/legacy-keys/:key", s.tenant(s.deleteLegacyKey))

@@ -64,6 +64,9 @@ type useCases interface {
 	LastEvent(ctx context.Context) (int64, error)
 	Stats(ctx context.Context, actor broker.Tenant) ([]broker.Handouts, error)
 
+	Reload(ctx context.Context, actor broker.Tenant) (broker.Reload, error)
+	LastReload(ctx context.Context, actor broker.Tenant) (broker.Reload, error)
+
 	Healthy(ctx context.Context) error
 
 	AuthenticateLegacy(ctx context.Context, key string, call broker.LegacyCall) (broker.Tenant, error)
@@ -95,6 +98,10 @@ type Config struct {
 	// TrustedProxies are the networks of proxies in front of the broker. The
 	// address of a client is taken from X-Forwarded-For only if it comes from one.
 	TrustedProxies []netip.Prefix
+	// Webhook is called when a repository tells of a push, and must not block. Those
+	// who tell know WebhookSecret; without one there is no webhook.
+	Webhook       func()
+	WebhookSecret []byte
 }
 
 type server struct {

@@ -21,8 +21,8 @@ type KeyHasher interface {
 	CurrentAPIKeyHash(hash []byte) bool
 }
 
-// Config is what a [Broker] is made of. All fields but Logs, Workspaces and
-// ContextualizeTimeout are required.
+// Config is what a [Broker] is made of. All fields but Logs, Workspaces,
+// Reloader and ContextualizeTimeout are required.
 type Config struct {
 	Store          Store
 	Contextualizer Contextualizer
@@ -30,6 +30,7 @@ type Config struct {
 	Pools          *PoolSet
 	Logs           RunLogs    // for NodeLog alone
 	Workspaces     Workspacer // for the workspaces of held nodes alone
+	Reloader       Reloader   // for Reload and LastReload alone
 	Log            *slog.Logger
 	Now            func() time.Time
 	// Wake tells the reconcile loop that there may be work. It must not block.

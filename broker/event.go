@@ -25,4 +25,5 @@ const (
 	EventNode    EventKind = "node"    // a node changed its state
 	EventSession EventKind = "session" // a session changed its state or its end
 	EventTenant  EventKind = "tenant"  // a tenant was made or changed
+	EventReload  EventKind = "reload"  // the pools were read again, or refused
 )

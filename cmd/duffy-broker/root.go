@@ -89,6 +89,7 @@ func newRootCommand(s streams) *cobra.Command {
 		newSessionCommand(s),
 		newEventsCommand(s),
 		newAdminCommand(s),
+		newReloadCommand(s),
 		newValidateCommand(s),
 		newKeyCommand(s),
 		newVersionCommand(s),

@@ -35,19 +35,22 @@ import (
 const drainTimeout = 30 * time.Second
 
 type serveOptions struct {
-	pools     string
-	data      string
-	keyFile   string
-	listen    string
-	tlsCert   string
-	tlsKey    string
-	legacy    string
-	terraform string
-	anonymous bool
-	rate      float64
-	proxies   []string
-	logFormat string
-	logLevel  slog.Level
+	pools string
+	poll  time.Duration
+	// webhookSecret is a file.
+	webhookSecret string
+	data          string
+	keyFile       string
+	listen        string
+	tlsCert       string
+	tlsKey        string
+	legacy        string
+	terraform     string
+	anonymous     bool
+	rate          float64
+	proxies       []string
+	logFormat     string
+	logLevel      slog.Level
 }
 
 func newServeCommand(s streams) *cobra.Command {
@@ -57,7 +60,7 @@ func newServeCommand(s streams) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the broker",
 		Long: "Run the broker: keep the pools of pools.hcl filled, and lend their nodes over the API.\n" +
-			"SIGHUP reads pools.hcl again; a file with mistakes changes nothing. SIGTERM and Ctrl-C stop the broker; Terraform runs in\n" +
+			"SIGHUP reads the pools again, and so does `duffy-broker reload`; a file with mistakes changes nothing. SIGTERM and Ctrl-C stop the broker; Terraform runs in\n" +
 			"flight go on, and the next start adopts them.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -72,7 +75,7 @@ func newServeCommand(s streams) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.pools, "pools", "pools.hcl", "`file` that declares the pools")
+	f.StringVar(&o.pools, "pools", "pools.hcl", "`file` that declares the pools, or git::URL//PATH?ref=BRANCH")
 	f.StringVar(&o.data, "data", "data", "`directory` that holds all state; made if it does not exist")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` to serve the API on: HOST:PORT (port 0 takes a free one) or unix:PATH")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM `file` with the certificate to serve TLS with; read again when it is renewed")
@@ -81,6 +84,8 @@ func newServeCommand(s streams) *cobra.Command {
 	f.StringVar(&o.legacy, "legacy-listen", "", "`address` to serve the legacy API alone on, once more; pools.hcl needs a legacy block")
 	f.StringVar(&o.terraform, "terraform", "", "Terraform `binary`: a path or a name such as tofu (default: terraform on PATH, else one is installed)")
 	f.BoolVar(&o.anonymous, "anonymous-read", false, "let callers without credentials list all sessions, nodes and pools, as Duffy does")
+	f.DurationVar(&o.poll, "poll", 0, "how often to look whether the pools or their modules have changed, and read them again; 0: only at SIGHUP and when asked")
+	f.StringVar(&o.webhookSecret, "webhook-secret-file", "", "`file` with the secret of webhooks at /api/v1/reload/webhook, by which a repository tells of a push")
 	f.Float64Var(&o.rate, "tenant-rate", 50, "requests a second that a tenant may make on average, and four times as many at once; 0: any number. Admins have no limit")
 	f.StringArrayVar(&o.proxies, "trusted-proxy", nil, "`network` (CIDR) of a proxy that names its clients in X-Forwarded-For; may be repeated")
 	f.StringVar(&o.logFormat, "log-format", "", "text or json (default: text on a terminal, else json)")
@@ -108,15 +113,35 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	file, err := loadPools(s, o.pools)
+	if err := checkPoll(o.poll); err != nil {
+		return err
+	}
+	webhookSecret, err := readWebhookSecret(o.webhookSecret)
 	if err != nil {
 		return err
+	}
+	var file *config.File
+	if !strings.HasPrefix(o.pools, gitPrefix) { // a repository is kept in the data directory
+		if file, err = loadPools(s, o.pools); err != nil {
+			return err
+		}
 	}
 	dir, err := openDataDir(o.data, time.Now())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
+	source, err := newPoolSource(o.pools, dir)
+	if err != nil {
+		return err
+	}
+	_, revision, err := source.fetch(ctx)
+	if file == nil {
+		file, revision, err = firstPools(ctx, s, log, source.(*gitSource))
+	}
+	if err != nil {
+		return err
+	}
 	listener, err := listen(ctx, o.listen)
 	if err != nil {
 		return err
@@ -144,8 +169,9 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, fmtErr("close the store", store.Close())) }()
 
-	d := daemon{secure: o.tlsCert != "", streams: s, log: log, dir: dir, listener: listener, pools: new(broker.PoolSet), poolsFile: o.pools, hangups: hangups, terraform: file.Terraform, legacyListener: legacyListener, proxies: proxies}
+	d := daemon{secure: o.tlsCert != "", streams: s, log: log, dir: dir, listener: listener, pools: new(broker.PoolSet), hangups: hangups, pushes: make(chan struct{}, 1), poll: o.poll, terraform: file.Terraform, legacyListener: legacyListener, proxies: proxies}
 	d.legacy.Store(legacySettings(file.Legacy))
+	d.reloader = &reloader{source: source, apply: d.applyPools, note: d.noteReload, now: time.Now}
 	signer, publicKey, err := ssh.LoadOrCreateKey(dir.join("keys", "ssh_ed25519"))
 	if err != nil {
 		return err
@@ -154,7 +180,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	workspaces := new(engineWorkspaces)
 	d.broker = broker.New(broker.Config{
 		Store: store, Contextualizer: contextualizer, Keys: keys, Pools: d.pools, Log: log, Now: time.Now,
-		Logs: engineLogs{&d}, Workspaces: workspaces, Wake: func() { d.loop.Wake() },
+		Logs: engineLogs{&d}, Workspaces: workspaces, Reloader: d.reloader, Wake: func() { d.loop.Wake() },
 	})
 	d.broker.SetTenantDefaults(file.TenantDefaults)
 	id, err := d.broker.Identity(ctx)
@@ -172,6 +198,10 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 		return err
 	}
 	d.pools.Set(pools, file.Accounts...)
+	if err := source.accept(revision); err != nil {
+		return err
+	}
+	d.reloader.started(revision, len(pools))
 	d.prune = func(ctx context.Context) error {
 		return errors.Join(pruneTemplates(ctx, store, d.engine, d.pools.All()), d.broker.TidyWorkspaces(ctx))
 	}
@@ -189,7 +219,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	if err := d.introduce(ctx, id); err != nil {
 		return err
 	}
-	return d.run(ctx, stop, o)
+	return d.run(ctx, stop, o, webhookSecret)
 }
 
 // engineLogs are the logs of the daemon's engine, which needs the broker's
@@ -221,9 +251,11 @@ type daemon struct {
 	engine         *terraform.Engine
 
 	proxies   []netip.Prefix
-	poolsFile string
 	terraform config.Terraform // as it was at the start
 	hangups   <-chan os.Signal
+	pushes    chan struct{} // a webhook came
+	poll      time.Duration // how often to look for changed pools; 0: never
+	reloader  *reloader
 	reseal    *resealer
 	prune     func(context.Context) error // removes module copies and workspaces that nobody needs any more
 
@@ -233,8 +265,8 @@ type daemon struct {
 
 // run serves until ctx ends, then stops in order. A second signal, which stop
 // makes deadly again, cuts that short.
-func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
-	cfg := api.Config{Broker: d.broker, Log: d.log, Version: version(), AnonymousRead: o.anonymous, Legacy: d.legacy.Load, TenantRate: o.rate, TrustedProxies: d.proxies}
+func (d *daemon) run(ctx context.Context, stop func(), o serveOptions, webhookSecret []byte) error {
+	cfg := api.Config{Broker: d.broker, Log: d.log, Version: version(), AnonymousRead: o.anonymous, Legacy: d.legacy.Load, TenantRate: o.rate, TrustedProxies: d.proxies, Webhook: d.push, WebhookSecret: webhookSecret}
 	streams, endStreams := context.WithCancel(ctx)
 	defer endStreams()
 	cfg.Stopping = streams.Done()
@@ -253,7 +285,7 @@ func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
 	defer stopLoop()
 	parts.Go(func() { d.loop.Run(loopCtx) })
 	parts.Go(func() { d.sweeper.Run(loopCtx) })
-	parts.Go(func() { d.reloadOnHangup(loopCtx) })
+	parts.Go(func() { d.followPools(loopCtx) })
 	parts.Go(func() { d.reseal.run(loopCtx) })
 	parts.Go(func() { d.flushUse(loopCtx) })
 	d.log.InfoContext(ctx, "serving", "address", d.listener.Addr().String(), "data", d.dir.path)
@@ -286,52 +318,6 @@ func (d *daemon) run(ctx context.Context, stop func(), o serveOptions) error {
 		return fmt.Errorf("serve the API: %w", err)
 	}
 	return nil
-}
-
-// reloadOnHangup reads pools.hcl again whenever SIGHUP comes. All of it is
-// checked first: a bad file changes nothing.
-func (d *daemon) reloadOnHangup(ctx context.Context) {
-	tidy := time.NewTicker(time.Hour)
-	defer tidy.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tidy.C:
-			if err := d.prune(ctx); err != nil {
-				d.log.WarnContext(ctx, "module copies or workspaces that are not used any more can't be removed", "error", err)
-			}
-			continue
-		case <-d.hangups:
-		}
-		pools, err := d.reload(ctx)
-		if err != nil {
-			d.log.ErrorContext(ctx, "pools are left as they were", "error", err, "hint", hintOf(err))
-			continue
-		}
-		d.log.InfoContext(ctx, "pools reloaded", "pools", len(pools))
-		d.loop.Wake()
-	}
-}
-
-func (d *daemon) reload(ctx context.Context) ([]broker.Pool, error) {
-	var mistakes strings.Builder
-	file, err := loadPools(streams{err: &mistakes}, d.poolsFile)
-	if err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, mistakes.String())
-	}
-	if file.Terraform.Runs != d.terraform.Runs || file.Terraform.MemoryPerRun != d.terraform.MemoryPerRun ||
-		file.Terraform.RequiredVersion.String() != d.terraform.RequiredVersion.String() {
-		d.log.WarnContext(ctx, "the terraform block has changed: it is read at a start only, so restart the broker for it")
-	}
-	pools, err := preparePools(ctx, d.engine, file.Pools)
-	if err != nil {
-		return nil, err
-	}
-	d.pools.Set(pools, file.Accounts...)
-	d.legacy.Store(legacySettings(file.Legacy))
-	d.broker.SetTenantDefaults(file.TenantDefaults)
-	return pools, nil
 }
 
 // url is where clients of this machine reach the API.

@@ -41,6 +41,8 @@ func flat(v value) (string, error) {
 		for _, e := range v.get("events").items {
 			lines = append(lines, flatEvent(e))
 		}
+	case v.has("reload"):
+		lines = append(lines, flatReload(v.get("reload")))
 	case v.has("legacy_key"):
 		lines = append(lines, flatLegacyKey(v.get("legacy_key")))
 	case v.has("legacy_keys"):

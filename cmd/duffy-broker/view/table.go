@@ -36,6 +36,8 @@ func table(v value, now time.Time) (string, error) {
 		return poolsTable([]value{v.get("pool")}), nil
 	case v.has("pools"):
 		return poolsTable(v.get("pools").items), nil
+	case v.has("reload"):
+		return reloadTable(v.get("reload")), nil
 	case v.has("tenant"):
 		return tenantTable(v.get("tenant")), nil
 	case v.has("tenants"):
