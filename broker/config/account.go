@@ -23,9 +23,11 @@ func (l *loader) accounts(blocks []*hclsyntax.Block) []broker.Account {
 	first := make(map[string]hcl.Range)
 	for _, block := range blocks {
 		b := l.open(block.Body, "an account")
-		perSecond := read(b, "rate_limit", rate)
-		burst := read(b, "burst", atLeast(1))
-		share := read(b, "destroy_share", fraction)
+		perSecond := read(b, "rate_limit", form[float64]{rate, "a rate, such as `\"2/s\"`, `\"30/m\"` or `\"600/h\"`", schema{"type": "string"}},
+			"How many creates and destroys may start in a time.", needed{})
+		burst := read(b, "burst", atLeast(1), "How many may start at once, after a quiet time.", "what comes in a second")
+		share := read(b, "destroy_share", form[float64]{fraction, "a number, 0.01 to 0.99", schema{"type": "number", "minimum": 0.01, "maximum": 0.99}},
+			"The part of the rate that destroys get while creates wait too.", defaultDestroyShare)
 		meant := b.finish()
 		if !perSecond.set && len(meant) == 0 && !l.broken(block.Range()) {
 			l.report(block.DefRange(), "Missing rate_limit", `An account needs a rate_limit: how many Terraform runs may start in a time, such as rate_limit = "30/m".`)

@@ -19,15 +19,19 @@ type block struct {
 	src       *hclsyntax.Body
 	arguments []string
 	nested    []string
+	about     *Block // nil unless the file is described instead of read
 }
 
 func (l *loader) open(src *hclsyntax.Body, noun string) *block {
-	return &block{l: l, noun: noun, src: src}
+	return &block{l: l, noun: noun, src: src, about: l.described[src]}
 }
 
-// blocks gives the nested blocks of a type.
-func (b *block) blocks(kind string) []*hclsyntax.Block {
+// blocks gives the nested blocks of a type. doc says what they are for.
+func (b *block) blocks(kind, doc string) []*hclsyntax.Block {
 	b.nested = append(b.nested, kind)
+	if b.about != nil {
+		return b.describeBlock(kind, doc)
+	}
 	var found []*hclsyntax.Block
 	for _, block := range b.src.Blocks {
 		if block.Type == kind {
@@ -68,9 +72,11 @@ func (s setting[T]) over(inherited setting[T]) setting[T] {
 type complaint string
 
 // read evaluates an argument and parses its value. A mistake is reported here.
-func read[T any](b *block, name string, parse func(cty.Value) (T, complaint)) setting[T] {
+// doc says what it is for; otherwise, what holds without it: a value, or words.
+func read[T any](b *block, name string, f form[T], doc string, otherwise ...any) setting[T] {
+	b.describe(name, f.kind, f.schema, doc, otherwise)
 	return readExpression(b, name, func(v cty.Value, e hclsyntax.Expression) (T, bool) {
-		value, wrong := parse(v)
+		value, wrong := f.parse(v)
 		if wrong != "" {
 			b.l.report(e.Range(), "Invalid "+name, "%s %s", name, wrong)
 		}
@@ -79,7 +85,7 @@ func read[T any](b *block, name string, parse func(cty.Value) (T, complaint)) se
 }
 
 // readExpression is read for a parse that looks into the expression and reports
-// by itself.
+// by itself. It describes nothing.
 func readExpression[T any](b *block, name string, parse func(cty.Value, hclsyntax.Expression) (T, bool)) setting[T] {
 	b.arguments = append(b.arguments, name)
 	attr := b.src.Attributes[name]

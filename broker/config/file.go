@@ -138,6 +138,8 @@ type loader struct {
 	syntax  hcl.Diagnostics // what the parser found
 	diags   hcl.Diagnostics // what we found
 	tenants broker.TenantDefaults
+	// described is nil, unless the file is described instead of read.
+	described map[*hclsyntax.Body]*Block
 }
 
 // report notes a mistake at a place.
@@ -161,13 +163,13 @@ func (l *loader) broken(at hcl.Range) bool {
 // file reads the whole file.
 func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []broker.Account, *Legacy) {
 	top := l.open(body, "the file")
-	l.terraform(top.blocks("terraform"), tf)
-	accounts := l.accounts(top.blocks("account"))
-	legacy := l.legacy(top.blocks("legacy"))
-	l.tenants = l.tenantDefaults(top.blocks("tenant_defaults"))
-	defaults := l.defaults(top.blocks("defaults"))
-	templates := l.layers(top.blocks("template"))
-	pools := l.layers(top.blocks("pool"))
+	l.terraform(top.blocks("terraform", "Which Terraform runs, and how many runs of it at once. It is read at a start only."), tf)
+	accounts := l.accounts(top.blocks("account", "How fast Terraform runs may start against one provider account. The pools that name it share its rate."))
+	legacy := l.legacy(top.blocks("legacy", "How the API of Duffy v2 answers: see [legacy.md](legacy.md). Without the block there is none."))
+	l.tenants = l.tenantDefaults(top.blocks("tenant_defaults", "Quota and lifetimes of tenants that have none of their own."))
+	defaults := l.defaults(top.blocks("defaults", "Settings of every pool that neither says them nor inherits them from a template."))
+	templates := l.layers(top.blocks("template", "Settings of the pools, and of other templates, that extend it."))
+	pools := l.layers(top.blocks("pool", "One pool: nodes with like properties."))
 	meant := top.finish()
 
 	// A block that the parser lost may be the one that is missing, and so may one
@@ -192,9 +194,11 @@ func (l *loader) terraform(blocks []*hclsyntax.Block, tf *Terraform) {
 	l.once(blocks)
 	for i, block := range blocks {
 		b := l.open(block.Body, "a terraform block")
-		required := read(b, "required_version", versionConstraint)
-		runs := read(b, "runs", atLeast(1))
-		memory := read(b, "memory_per_run", size)
+		required := read(b, "required_version", form[version.Constraints]{versionConstraint, "a version constraint, such as `\">= 1.5.0\"`", schema{"type": "string"}},
+			"The Terraform versions that the modules work with.", "every version will do")
+		runs := read(b, "runs", atLeast(1), "Terraform runs at once, over all pools: see [concurrency.md](concurrency.md).", "what half of the available memory holds")
+		memory := read(b, "memory_per_run", form[int64]{size, "an amount of memory, such as `\"64MiB\"` or `\"1GiB\"`", schema{"type": "string"}},
+			"What one run is taken to need, where `runs` follows from the memory.", "`\"64MiB\"`")
 		b.finish()
 		if i == 0 {
 			tf.RequiredVersion = required.or(nil)
@@ -229,7 +233,7 @@ func (l *loader) layers(blocks []*hclsyntax.Block) []*layer {
 	for _, block := range blocks {
 		x := &layer{at: block.Range(), header: block.DefRange()}
 		b := l.open(block.Body, "a "+block.Type)
-		x.extends = read(b, "extends", text)
+		x.extends = read(b, "extends", textForm, "The template whose settings hold where this block says nothing. Templates may extend others.")
 		x.settings = readSettings(b)
 		for _, name := range b.finish() {
 			switch name {
@@ -258,6 +262,7 @@ func (l *loader) layers(blocks []*hclsyntax.Block) []*layer {
 // once reports names and repetitions of blocks that stand alone. The first one
 // counts; the others are still to be read for the mistakes in them.
 func (l *loader) once(blocks []*hclsyntax.Block) {
+	l.mark(blocks, func(b *Block) { b.Once = true })
 	for i, block := range blocks {
 		if len(block.Labels) > 0 {
 			l.report(labels(block, 0), "Unexpected name", "A %s block has no name. Write %s { ... }.", block.Type, block.Type)
@@ -271,6 +276,7 @@ func (l *loader) once(blocks []*hclsyntax.Block) {
 
 // checkName reports a name that a block can't have.
 func (l *loader) checkName(block *hclsyntax.Block) {
+	l.mark([]*hclsyntax.Block{block}, func(b *Block) { b.Labelled = true })
 	if len(block.Labels) == 0 {
 		l.report(block.TypeRange, "Missing name", "%s needs a name. Write %s \"NAME\" { ... }.", capital(article(block.Type)), block.Type)
 		return

@@ -139,22 +139,27 @@ func (l *loader) legacy(blocks []*hclsyntax.Block) *Legacy {
 func (l *loader) legacyBlock(block *hclsyntax.Block) *Legacy {
 	b := l.open(block.Body, "a legacy block")
 	legacy := &Legacy{
-		context:            l.context,
-		MainPort:           read(b, "main_port", boolean).or(true),
-		Version:            read(b, "default_ver", text).or("7"),
-		Arch:               read(b, "default_arch", text).or("x86_64"),
-		Flavors:            read(b, "default_flavor", texts).or(map[string]string{"aarch64": "tiny", "ppc64le": "tiny"}),
-		PlainWhenEmpty:     read(b, "when_empty", oneOf("v2", "v3")).or("v2") == "v2",
-		MaxWait:            read(b, "max_wait", durationOrNone).or(30 * time.Second),
-		SessionLimit:       read(b, "session_limit", atLeast(0)).or(0),
-		SessionWindow:      read(b, "session_window", duration).or(5 * time.Minute),
-		KeepFor:            read(b, "keep_for", duration).or(6 * time.Hour),
-		KeptNodes:          read(b, "kept_nodes", atLeast(0)).or(0),
-		Inventory:          LegacyInventory(read(b, "inventory", oneOf(string(InventoryAuto), string(InventoryPairs), string(InventoryRows))).or(string(InventoryAuto))),
-		AnonymousInventory: read(b, "anonymous_inventory", boolean).or(true),
-		Link:               read(b, "link", link).or(""),
+		context:  l.context,
+		MainPort: read(b, "main_port", booleanForm, "Serve it beside the other API, too.", true).or(true),
+		Version:  read(b, "default_ver", textForm, "The `ver` of requests that say none.", "`\"7\"`").or("7"),
+		Arch:     read(b, "default_arch", textForm, "The `arch` of requests that say none.", "`\"x86_64\"`").or("x86_64"),
+		Flavors: read(b, "default_flavor", form[map[string]string]{texts, "an object of texts", schema{"type": "object", "additionalProperties": schema{"type": "string"}}},
+			"The `flavor` of requests that say none, by `arch`.", "`{ aarch64 = \"tiny\", ppc64le = \"tiny\" }`").or(map[string]string{"aarch64": "tiny", "ppc64le": "tiny"}),
+		PlainWhenEmpty: read(b, "when_empty", oneOf("v2", "v3"), "How an empty pool is answered: `\"v2\"` in plain text, which makes old clients try again.", "`\"v2\"`").or("v2") == "v2",
+		MaxWait:        read(b, "max_wait", durationOrNoneForm, "How long a request may wait for nodes.", 30*time.Second).or(30 * time.Second),
+		SessionLimit:   read(b, "session_limit", atLeast(0), "Sessions that a tenant may ask for within `session_window`; 0: any number.", 0).or(0),
+		SessionWindow:  read(b, "session_window", durationForm, "The time in which `session_limit` counts.", 5*time.Minute).or(5 * time.Minute),
+		KeepFor:        read(b, "keep_for", durationForm, "By how much `/Node/fail` extends a session.", 6*time.Hour).or(6 * time.Hour),
+		KeptNodes:      read(b, "kept_nodes", atLeast(0), "How many nodes of a tenant may be kept so; 0: any number.", 0).or(0),
+		Inventory: LegacyInventory(read(b, "inventory", oneOf(string(InventoryAuto), string(InventoryPairs), string(InventoryRows)),
+			"The rows of `/Inventory` for a caller with a key: `\"rows\"` as Duffy v2, `\"pairs\"` as v3, `\"auto\"` rows for python-cicoclient and pairs for others.", "`\"auto\"`").or(string(InventoryAuto))),
+		AnonymousInventory: read(b, "anonymous_inventory", booleanForm, "Whether `/Inventory` answers callers without a key.", true).or(true),
+		Link: read(b, "link", form[string]{link, "a URL", schema{"type": "string"}},
+			"Where clients that are told of the deprecation read more.").or(""),
 	}
-	deprecated, sunset := read(b, "deprecated", day), read(b, "sunset", day)
+	dayForm := form[time.Time]{day, "a day, such as `\"2027-01-31\"`", schema{"type": "string", "pattern": `^\d{4}-\d{2}-\d{2}$`}}
+	deprecated := read(b, "deprecated", dayForm, "The day from which clients are told of the deprecation.")
+	sunset := read(b, "sunset", dayForm, "The day of which they are told as the end. Needs `deprecated`.")
 	legacy.Deprecated, legacy.Sunset = deprecated.or(time.Time{}), sunset.or(time.Time{})
 	switch {
 	case sunset.set && !deprecated.set:
@@ -162,18 +167,17 @@ func (l *loader) legacyBlock(block *hclsyntax.Block) *Legacy {
 	case !sunset.bad && !deprecated.bad && sunset.set && legacy.Sunset.Before(legacy.Deprecated):
 		l.report(sunset.at, "Sunset before deprecation", "The sunset is before the day of deprecation, at %s. Exchange the two.", place(deprecated.at))
 	}
-	legacy.hostname = l.deferred(b, "hostname", "hostname", "ipaddr", "pool")
-	maps := b.blocks("map")
+	legacy.hostname = l.deferred(b, "hostname", "The name that old clients see of a node; may use `hostname`, `ipaddr` and `pool`.", []any{"`hostname`"}, "hostname", "ipaddr", "pool")
+	maps := b.blocks("map", "Which pool a request means. The first block that fits counts, and what it leaves out fits everything.")
 	for _, m := range maps {
 		l.withoutName(m)
 		r := l.open(m.Body, "a map block")
 		rule := legacyRule{}
-		for name, into := range map[string]**pattern{"ver": &rule.version, "arch": &rule.arch, "flavor": &rule.flavor} {
-			if s := read(r, name, patternOf); s.set && !s.bad {
-				*into = s.value
-			}
-		}
-		rule.pool = l.deferred(r, "pool", "ver", "arch", "flavor")
+		patternForm := form[*pattern]{patternOf, "text, or a regular expression as `\"/.../\"`", schema{"type": "string"}}
+		rule.version = read(r, "ver", patternForm, "The `ver` of the requests that it is for.", "any").or(nil)
+		rule.arch = read(r, "arch", patternForm, "The `arch` of the requests that it is for.", "any").or(nil)
+		rule.flavor = read(r, "flavor", patternForm, "The `flavor` of the requests that it is for.", "any").or(nil)
+		rule.pool = l.deferred(r, "pool", "The pool; may use `ver`, `arch` and `flavor`.", []any{needed{}}, "ver", "arch", "flavor")
 		if meant := r.finish(); rule.pool == nil && m.Body.Attributes["pool"] == nil && !slices.Contains(meant, "pool") && !l.broken(m.Range()) {
 			l.report(m.DefRange(), "Missing pool", "A map block says which pool it leads to. Write pool = \"NAME\"; it may use ver, arch and flavor.")
 		}
@@ -194,7 +198,8 @@ func (l *loader) withoutName(block *hclsyntax.Block) {
 
 // deferred gives an expression whose variables are known at each request only,
 // or nil. It must give a text whatever texts the variables are.
-func (l *loader) deferred(b *block, name string, variables ...string) hcl.Expression {
+func (l *loader) deferred(b *block, name, doc string, otherwise []any, variables ...string) hcl.Expression {
+	b.describe(name, "text, found anew for each request", schema{"type": "string"}, doc, otherwise)
 	b.arguments = append(b.arguments, name)
 	attr := b.src.Attributes[name]
 	if attr == nil || l.broken(attr.Range()) {
@@ -267,15 +272,15 @@ func texts(v cty.Value) (map[string]string, complaint) {
 }
 
 // oneOf parses one of some words.
-func oneOf(words ...string) func(cty.Value) (string, complaint) {
-	return func(v cty.Value) (string, complaint) {
+func oneOf(words ...string) form[string] {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = fmt.Sprintf("%q", w)
+	}
+	parse := func(v cty.Value) (string, complaint) {
 		s, wrong := text(v)
 		if wrong != "" || slices.Contains(words, s) {
 			return s, wrong
-		}
-		quoted := make([]string, len(words))
-		for i, w := range words {
-			quoted[i] = fmt.Sprintf("%q", w)
 		}
 		wrong = complaint(fmt.Sprintf("must be %s or %s, not %q.", strings.Join(quoted[:len(quoted)-1], ", "), quoted[len(quoted)-1], s))
 		if hint := didYouMean(s, words); hint != "" {
@@ -283,6 +288,7 @@ func oneOf(words ...string) func(cty.Value) (string, complaint) {
 		}
 		return "", wrong
 	}
+	return form[string]{parse, "one of `" + strings.Join(quoted, "`, `") + "`", schema{"enum": words}}
 }
 
 // durationOrNone parses a length of time that may be nothing.

@@ -46,35 +46,45 @@ type variables map[string]json.RawMessage
 // readSettings reads the settings of a block, and checks each for itself.
 func readSettings(b *block) settings {
 	s := settings{
-		description:    read(b, "description", text),
-		module:         read(b, "module", b.l.module),
-		variables:      readExpression(b, "variables", b.l.variables),
-		fillLevel:      read(b, "fill_level", atLeast(0)),
-		maxNodes:       read(b, "max_nodes", atLeast(1)),
-		concurrency:    read(b, "concurrency", atLeast(1)),
-		createTimeout:  read(b, "create_timeout", duration),
-		destroyTimeout: read(b, "destroy_timeout", duration),
-		contextualize:  read(b, "contextualize", contextualizeMode),
-		legacy:         read(b, "legacy", boolean),
+		description: read(b, "description", textForm, "What the pool is for, for people."),
+		module: read(b, "module", form[string]{b.l.module, "the path of a directory, relative to the file", schema{"type": "string"}},
+			"The Terraform module that makes one node: see [the module contract](../modules/README.md). A pool must have or inherit one."),
+		variables: readVariables(b),
+		fillLevel: read(b, "fill_level", atLeast(0), "Ready nodes to keep in stock.", 0),
+		maxNodes: read(b, "max_nodes", atLeast(1), "Nodes at most, in any state in which they may hold resources; lent ones included. At least `fill_level`.",
+			"the larger of 2 x `fill_level` and `fill_level` + 2"),
+		concurrency:    read(b, "concurrency", atLeast(1), "Terraform runs at once in one pool.", defaultConcurrency),
+		createTimeout:  read(b, "create_timeout", durationForm, "A create that takes longer is stopped and counts as failed.", defaultCreateTimeout),
+		destroyTimeout: read(b, "destroy_timeout", durationForm, "A destroy that takes longer is stopped and tried again.", defaultDestroyTimeout),
+		contextualize: read(b, "contextualize", form[broker.ContextualizeMode]{
+			contextualizeMode, "`\"ssh\"` or `\"none\"`",
+			schema{"enum": []string{string(broker.ContextualizeSSH), string(broker.ContextualizeNone)}},
+		}, "`\"ssh\"` writes the tenant's key to a node when it is lent; `\"none\"` does not.", "`\"ssh\"`"),
+		legacy: read(b, "legacy", booleanForm, "Whether the legacy API may lend the pool's nodes.", true),
 
-		providerSharing: read(b, "provider_sharing", boolean),
-		account:         read(b, "account", text),
+		providerSharing: read(b, "provider_sharing", booleanForm,
+			"Let the Terraform runs of a configuration use the same provider processes. [The module contract](../modules/README.md) says what it asks of the module.", false),
+		account: read(b, "account", textForm, "The account whose rate the pool's Terraform runs share; `\"\"` for none."),
 	}
-	blocks := b.blocks("ready")
+	blocks := b.blocks("ready", "When a new node counts as ready: once all of this passes.")
 	b.l.once(blocks)
 	for i, ready := range blocks {
 		r := b.l.open(ready.Body, "a ready block")
-		ssh, command, timeout := read(r, "ssh", boolean), read(r, "command", text), read(r, "timeout", duration)
+		ssh := read(r, "ssh", booleanForm, "The node must answer, and the broker must be able to log in.", "`true`, and `false` with `contextualize = \"none\"`")
+		command := read(r, "command", textForm, "A command on the node that must exit with 0.")
+		timeout := read(r, "timeout", durationForm, "The check is tried again until then.", defaultReadyTimeout)
 		r.finish()
 		if i == 0 {
 			s.readySSH, s.readyCommand, s.readyTimeout = ssh, command, timeout
 		}
 	}
-	blocks = b.blocks("sweep")
+	blocks = b.blocks("sweep", "How what exists is compared with the records, where the module can list it: see [sweep.md](sweep.md).")
 	b.l.once(blocks)
 	for i, sweep := range blocks {
 		r := b.l.open(sweep.Body, "a sweep block")
-		interval, destroys := read(r, "interval", sweepInterval), read(r, "max_destroys", atLeast(1))
+		interval := read(r, "interval", form[time.Duration]{sweepInterval, "a length of time, 10s or more, or `\"0s\"` for never", schema{"type": "string"}},
+			"The time between two sweeps.", defaultSweepInterval)
+		destroys := read(r, "max_destroys", atLeast(1), "Nodes that one sweep may destroy.", defaultSweepDestroys)
 		r.finish()
 		if i == 0 {
 			s.sweepInterval, s.sweepDestroys = interval, destroys
@@ -148,8 +158,8 @@ func boolean(v cty.Value) (bool, complaint) {
 }
 
 // atLeast parses a whole number that is not below least.
-func atLeast(least int) func(cty.Value) (int, complaint) {
-	return func(v cty.Value) (int, complaint) {
+func atLeast(least int) form[int] {
+	parse := func(v cty.Value) (int, complaint) {
 		number, err := convert.Convert(v, cty.Number)
 		if err != nil {
 			return 0, mustBe("a number", v)
@@ -167,6 +177,7 @@ func atLeast(least int) func(cty.Value) (int, complaint) {
 		}
 		return int(n), ""
 	}
+	return form[int]{parse, fmt.Sprintf("a whole number, %d or more", least), schema{"type": "integer", "minimum": least, "maximum": math.MaxInt32}}
 }
 
 // contextualizeMode parses one of the modes.
@@ -198,6 +209,13 @@ func versionConstraint(v cty.Value) (version.Constraints, complaint) {
 		return nil, complaint(fmt.Sprintf(`must be a version constraint such as ">= 1.5.0" or "~> 1.11", not %q.`, s))
 	}
 	return c, ""
+}
+
+// readVariables reads the inputs of a module.
+func readVariables(b *block) setting[variables] {
+	b.describe("variables", "an object, `{ NAME = VALUE, ... }`", schema{"type": "object"},
+		"Inputs of the module. They are inherited one by one; a variable that is `null` is left to the module.", nil)
+	return readExpression(b, "variables", b.l.variables)
 }
 
 // variables parses the inputs of a module.

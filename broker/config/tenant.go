@@ -14,8 +14,9 @@ func (l *loader) tenantDefaults(blocks []*hclsyntax.Block) broker.TenantDefaults
 	var result broker.TenantDefaults
 	for i, block := range blocks {
 		b := l.open(block.Body, "a tenant_defaults block")
-		quota := read(b, "node_quota", atLeast(0))
-		lifetime, longest := read(b, "session_lifetime", duration), read(b, "session_lifetime_max", duration)
+		quota := read(b, "node_quota", atLeast(0), "Nodes that a tenant may have at once.", broker.DefaultNodeQuota)
+		lifetime := read(b, "session_lifetime", durationForm, "How long a session lasts that is not extended.", broker.DefaultSessionLifetime)
+		longest := read(b, "session_lifetime_max", durationForm, "Beyond which a session can't be extended.", broker.DefaultSessionLifetimeMax)
 		b.finish()
 		l.checkLifetimes(lifetime, longest)
 		if i == 0 {
