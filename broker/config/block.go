@@ -140,7 +140,7 @@ func (l *loader) swallowed(block *hclsyntax.Block) bool {
 
 // standsAlone tells whether blocks of a type belong to the file itself.
 func standsAlone(kind string) bool {
-	return slices.Contains([]string{"terraform", "account", "legacy", "tenant_defaults", "defaults", "template", "pool"}, kind)
+	return slices.Contains([]string{"environment", "locals", "terraform", "account", "legacy", "tenant_defaults", "defaults", "template", "pool"}, kind)
 }
 
 func (b *block) unknownArgument(name string) (meant, says string) {
@@ -194,7 +194,7 @@ func (l *loader) evaluate(e hclsyntax.Expression) (cty.Value, bool) {
 		if f, ok := hcl.DiagnosticExtra[hclsyntax.FunctionCallUnknownDiagExtra](d); ok {
 			name := f.CalledFunctionNamespace() + f.CalledFunctionName()
 			d.Summary = "Unknown function"
-			d.Detail = fmt.Sprintf("There is no function %q. ", name) + cmp.Or(didYouMean(name, slices.Sorted(maps.Keys(l.context.Functions))),
+			d.Detail = fmt.Sprintf("There is no function %q. ", name) + cmp.Or(leftOut()[name], didYouMean(name, slices.Sorted(maps.Keys(l.functions))),
 				"The functions are Terraform's, without those that give another result each time.")
 		}
 	}
@@ -212,13 +212,16 @@ func (l *loader) evaluate(e hclsyntax.Expression) (cty.Value, bool) {
 // checkVariable reports a reference to a variable that does not exist.
 func (l *loader) checkVariable(t hcl.Traversal) bool {
 	name := t.RootName()
+	if name == "local" {
+		return l.checkLocal(t)
+	}
 	if name != "path" {
 		switch {
 		case len(t) == 1:
 			l.report(t.SourceRange(), "Unknown variable", "There is no variable %q. To mean the text, put it in quotes: %q.", name, name)
 		default:
 			l.report(t.SourceRange(), "Unknown variable", "There is no variable %q. "+
-				"The only one is path.root, the directory of this file; what pools have in common goes into defaults or a template.", name)
+				"There are path.root, the directory of this file, and local.NAME for what stands in a locals block.", name)
 		}
 		return false
 	}

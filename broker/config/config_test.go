@@ -88,7 +88,14 @@ func write(t *testing.T, text string) string {
 	return path
 }
 
+// loadText loads a text, with a module beside it.
+func loadText(t *testing.T, text string) (*config.File, hcl.Diagnostics) {
+	t.Helper()
+	return config.Load(write(t, text))
+}
+
 func TestGood(t *testing.T) {
+	t.Setenv("DUFFY_TEST_REGION", "eu-west-1")
 	for _, path := range files(t, "testdata/*.good.hcl") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			f := load(t, path)

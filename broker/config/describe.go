@@ -18,7 +18,9 @@ type Block struct {
 	Labelled bool // has a name, such as pool "NAME"
 	Once     bool // may stand once where it stands; others may be repeated
 	Settings []Setting
-	Blocks   []*Block
+	// AnySetting says what the arguments are where their names are free; "" else.
+	AnySetting string
+	Blocks     []*Block
 }
 
 // Setting describes an argument of a block.

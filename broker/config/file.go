@@ -3,6 +3,8 @@
 //
 // The language is HCL, with these kinds of block:
 //
+//	environment       which variables of the environment expressions may read
+//	locals            values with a name, for expressions
 //	terraform         which Terraform, and how many runs of it at once
 //	account "NAME"    how fast runs may start against one provider account
 //	legacy            how the API of Duffy v2 answers
@@ -38,6 +40,7 @@ import (
 	"github.com/hashicorp/go-version"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty/function"
 
 	"github.com/duffy-broker/duffy-broker/broker"
 )
@@ -99,7 +102,7 @@ func Load(path string) (*File, hcl.Diagnostics) {
 		return f, hcl.Diagnostics{unreadable(path, err)}
 	}
 	l.root = root
-	l.context = evalContext(l.dir, root)
+	l.context = l.evalContext()
 	body, ok := syntax.Body.(*hclsyntax.Body)
 	if !ok {
 		panic(fmt.Sprintf("hclsyntax gave a %T", syntax.Body))
@@ -135,9 +138,15 @@ type loader struct {
 	dir     string // of the file, as the caller wrote it: for messages
 	root    string // the same, absolute: for results
 	context *hcl.EvalContext
-	syntax  hcl.Diagnostics // what the parser found
-	diags   hcl.Diagnostics // what we found
-	tenants broker.TenantDefaults
+	// functions are those of context; allowed is what env may read.
+	functions map[string]function.Function
+	allowed   allowed
+	syntax    hcl.Diagnostics // what the parser found
+	diags     hcl.Diagnostics // what we found
+	tenants   broker.TenantDefaults
+	// locals is nil until they are read; allLocals: none was lost to a mistake.
+	locals    map[string]*local
+	allLocals bool
 	// described is nil, unless the file is described instead of read.
 	described map[*hclsyntax.Body]*Block
 }
@@ -163,18 +172,29 @@ func (l *loader) broken(at hcl.Range) bool {
 // file reads the whole file.
 func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []broker.Account, *Legacy) {
 	top := l.open(body, "the file")
-	l.terraform(top.blocks("terraform", "Which Terraform runs, and how many runs of it at once. It is read at a start only."), tf)
-	accounts := l.accounts(top.blocks("account", "How fast Terraform runs may start against one provider account. The pools that name it share its rate."))
-	legacy := l.legacy(top.blocks("legacy", "How the API of Duffy v2 answers: see [legacy.md](legacy.md). Without the block there is none."))
-	l.tenants = l.tenantDefaults(top.blocks("tenant_defaults", "Quota and lifetimes of tenants that have none of their own."))
-	defaults := l.defaults(top.blocks("defaults", "Settings of every pool that neither says them nor inherits them from a template."))
-	templates := l.layers(top.blocks("template", "Settings of the pools, and of other templates, that extend it."))
-	pools := l.layers(top.blocks("pool", "One pool: nodes with like properties."))
+	environments := top.blocks("environment", "Which variables of the broker's environment expressions may read, as `env(\"NAME\")`. They are no place for secrets: their values may be shown.")
+	locals := top.blocks("locals", "Values with a name, for expressions everywhere: `local.NAME`. They may use each other.")
+	terraforms := top.blocks("terraform", "Which Terraform runs, and how many runs of it at once. It is read at a start only.")
+	accountBlocks := top.blocks("account", "How fast Terraform runs may start against one provider account. The pools that name it share its rate.")
+	legacies := top.blocks("legacy", "How the API of Duffy v2 answers: see [legacy.md](legacy.md). Without the block there is none.")
+	tenantDefaults := top.blocks("tenant_defaults", "Quota and lifetimes of tenants that have none of their own.")
+	defaultsBlocks := top.blocks("defaults", "Settings of every pool that neither says them nor inherits them from a template.")
+	templateBlocks := top.blocks("template", "Settings of the pools, and of other templates, that extend it.")
+	poolBlocks := top.blocks("pool", "One pool: nodes with like properties.")
 	meant := top.finish()
-
 	// A block that the parser lost may be the one that is missing, and so may one
 	// with a misspelt type.
 	complete := !l.syntax.HasErrors() && len(meant) == 0
+
+	l.environment(environments)
+	l.readLocals(locals, complete)
+	l.terraform(terraforms, tf)
+	accounts := l.accounts(accountBlocks)
+	legacy := l.legacy(legacies)
+	l.tenants = l.tenantDefaults(tenantDefaults)
+	defaults := l.defaults(defaultsBlocks)
+	templates := l.layers(templateBlocks)
+	pools := l.layers(poolBlocks)
 	if len(pools) == 0 && complete {
 		l.report(body.EndRange, "No pools", "%s has no pool. Write one, such as pool \"first\" { module = \"./modules/local\" }.", body.EndRange.Filename)
 	}
@@ -269,7 +289,7 @@ func (l *loader) once(blocks []*hclsyntax.Block) {
 		}
 		if i > 0 {
 			l.report(block.DefRange(), "Duplicate "+block.Type+" block",
-				"There is a %s block already, at %s. Move these settings there.", block.Type, place(blocks[0].DefRange()))
+				"There is %s block already, at %s. Move these settings there.", article(block.Type), place(blocks[0].DefRange()))
 		}
 	}
 }
@@ -329,16 +349,15 @@ func foremost(diags hcl.Diagnostics) hcl.Diagnostics {
 
 // tidy sorts diagnostics by place and drops repetitions.
 func tidy(diags hcl.Diagnostics) hcl.Diagnostics {
-	start := func(d *hcl.Diagnostic) int {
+	start := func(d *hcl.Diagnostic) hcl.Range {
 		if d.Subject == nil {
-			return -1
+			return hcl.Range{}
 		}
-		return d.Subject.Start.Byte
+		return *d.Subject
 	}
-	slices.SortStableFunc(diags, func(a, b *hcl.Diagnostic) int {
-		return cmp.Or(cmp.Compare(start(a), start(b)), cmp.Compare(a.Summary, b.Summary), cmp.Compare(a.Detail, b.Detail))
-	})
-	return slices.CompactFunc(diags, func(a, b *hcl.Diagnostic) bool {
-		return start(a) == start(b) && a.Summary == b.Summary && a.Detail == b.Detail
-	})
+	compare := func(a, b *hcl.Diagnostic) int {
+		return cmp.Or(compareRanges(start(a), start(b)), cmp.Compare(a.Summary, b.Summary), cmp.Compare(a.Detail, b.Detail))
+	}
+	slices.SortStableFunc(diags, compare)
+	return slices.CompactFunc(diags, func(a, b *hcl.Diagnostic) bool { return compare(a, b) == 0 })
 }

@@ -1,10 +1,7 @@
 package config
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
-	"os"
+	"maps"
 	"path/filepath"
 	"strings"
 
@@ -13,6 +10,7 @@ import (
 	"github.com/hashicorp/go-cty-funcs/crypto"
 	"github.com/hashicorp/go-cty-funcs/encoding"
 	"github.com/hashicorp/go-cty-funcs/filesystem"
+	"github.com/hashicorp/go-cty-funcs/uuid"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/ext/tryfunc"
 	yaml "github.com/zclconf/go-cty-yaml"
@@ -21,113 +19,144 @@ import (
 	"github.com/zclconf/go-cty/cty/function/stdlib"
 )
 
-// evalContext gives what expressions may use. Paths are relative to dir, whose
-// absolute form is root.
-func evalContext(dir, root string) *hcl.EvalContext {
+// evalContext gives what expressions may use, before there are locals.
+func (l *loader) evalContext() *hcl.EvalContext {
+	l.functions = functions(l.dir, l.root)
+	l.functions["env"] = l.env()
 	return &hcl.EvalContext{
 		Variables: map[string]cty.Value{
 			// Absolute, since Terraform runs elsewhere.
-			"path": cty.ObjectVal(map[string]cty.Value{"root": cty.StringVal(root)}),
+			"path": cty.ObjectVal(map[string]cty.Value{"root": cty.StringVal(l.root)}),
 		},
-		Functions: functions(dir),
+		Functions: l.functions,
 	}
 }
 
-// functions gives Terraform's functions under Terraform's names. Those whose
-// result is another each time are left out on purpose; see the package comment.
-func functions(dir string) map[string]function.Function {
+// leftOut says why functions of Terraform are not there.
+func leftOut() map[string]string {
+	const (
+		changes = "Terraform's gives another result each time, which would make all nodes stale at each reload."
+		plain   = "Nothing is marked as sensitive here: the variables of the module say what is."
+	)
+	return map[string]string{
+		"bcrypt": changes, "plantimestamp": changes, "timestamp": changes, "uuid": changes + " uuidv5 does not.",
+		"ephemeralasnull": plain, "issensitive": plain, "nonsensitive": plain, "sensitive": plain,
+	}
+}
+
+// functions gives Terraform's functions under Terraform's names, but those that
+// are left out: see the package comment. Relative paths belong to dir, whose
+// absolute form is root.
+func functions(dir, root string) map[string]function.Function {
+	all := plainFunctions(dir, root)
+	maps.Copy(all, hashFunctions(dir))
+	file, text := templateFile(dir, maps.Clone(all)), templateString(maps.Clone(all))
+	all["templatefile"], all["templatestring"] = file, text
+	return all
+}
+
+func plainFunctions(dir, root string) map[string]function.Function {
 	return map[string]function.Function{
-		"abs":             stdlib.AbsoluteFunc,
-		"alltrue":         quantifier(true),
-		"anytrue":         quantifier(false),
-		"base64decode":    encoding.Base64DecodeFunc,
-		"base64encode":    encoding.Base64EncodeFunc,
-		"basename":        filesystem.BasenameFunc,
-		"can":             tryfunc.CanFunc,
-		"ceil":            stdlib.CeilFunc,
-		"chomp":           stdlib.ChompFunc,
-		"chunklist":       stdlib.ChunklistFunc,
-		"cidrhost":        cidr.HostFunc,
-		"cidrnetmask":     cidr.NetmaskFunc,
-		"cidrsubnet":      cidr.SubnetFunc,
-		"cidrsubnets":     cidr.SubnetsFunc,
-		"coalesce":        collection.CoalesceFunc,
-		"coalescelist":    stdlib.CoalesceListFunc,
-		"compact":         stdlib.CompactFunc,
-		"concat":          stdlib.ConcatFunc,
-		"contains":        stdlib.ContainsFunc,
-		"csvdecode":       stdlib.CSVDecodeFunc,
-		"dirname":         filesystem.DirnameFunc,
-		"distinct":        stdlib.DistinctFunc,
-		"element":         stdlib.ElementFunc,
-		"endswith":        predicate(strings.HasSuffix),
-		"file":            filesystem.MakeFileFunc(dir, false),
-		"filebase64":      filesystem.MakeFileFunc(dir, true),
-		"fileexists":      filesystem.MakeFileExistsFunc(dir),
-		"fileset":         filesystem.MakeFileSetFunc(dir),
-		"filesha256":      fileSHA256(dir),
-		"flatten":         stdlib.FlattenFunc,
-		"floor":           stdlib.FloorFunc,
-		"format":          stdlib.FormatFunc,
-		"formatdate":      stdlib.FormatDateFunc,
-		"formatlist":      stdlib.FormatListFunc,
-		"indent":          stdlib.IndentFunc,
-		"join":            stdlib.JoinFunc,
-		"jsondecode":      stdlib.JSONDecodeFunc,
-		"jsonencode":      stdlib.JSONEncodeFunc,
-		"keys":            stdlib.KeysFunc,
-		"length":          length(),
-		"log":             stdlib.LogFunc,
-		"lookup":          stdlib.LookupFunc,
-		"lower":           stdlib.LowerFunc,
-		"max":             stdlib.MaxFunc,
-		"md5":             crypto.Md5Func,
-		"merge":           stdlib.MergeFunc,
-		"min":             stdlib.MinFunc,
-		"one":             one(),
-		"parseint":        stdlib.ParseIntFunc,
-		"pathexpand":      filesystem.PathExpandFunc,
-		"pow":             stdlib.PowFunc,
-		"range":           stdlib.RangeFunc,
-		"regex":           stdlib.RegexFunc,
-		"regexall":        stdlib.RegexAllFunc,
-		"replace":         replace(),
-		"reverse":         stdlib.ReverseListFunc,
-		"setintersection": stdlib.SetIntersectionFunc,
-		"setproduct":      stdlib.SetProductFunc,
-		"setsubtract":     stdlib.SetSubtractFunc,
-		"setunion":        stdlib.SetUnionFunc,
-		"sha1":            crypto.Sha1Func,
-		"sha256":          crypto.Sha256Func,
-		"sha512":          crypto.Sha512Func,
-		"signum":          stdlib.SignumFunc,
-		"slice":           stdlib.SliceFunc,
-		"sort":            stdlib.SortFunc,
-		"split":           stdlib.SplitFunc,
-		"startswith":      predicate(strings.HasPrefix),
-		"strcontains":     predicate(strings.Contains),
-		"strrev":          stdlib.ReverseFunc,
-		"substr":          stdlib.SubstrFunc,
-		"sum":             sum(),
-		"timeadd":         stdlib.TimeAddFunc,
-		"title":           stdlib.TitleFunc,
-		"tobool":          stdlib.MakeToFunc(cty.Bool),
-		"tolist":          stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType)),
-		"tomap":           stdlib.MakeToFunc(cty.Map(cty.DynamicPseudoType)),
-		"tonumber":        stdlib.MakeToFunc(cty.Number),
-		"toset":           stdlib.MakeToFunc(cty.Set(cty.DynamicPseudoType)),
-		"tostring":        stdlib.MakeToFunc(cty.String),
-		"trim":            stdlib.TrimFunc,
-		"trimprefix":      stdlib.TrimPrefixFunc,
-		"trimspace":       stdlib.TrimSpaceFunc,
-		"trimsuffix":      stdlib.TrimSuffixFunc,
-		"try":             tryfunc.TryFunc,
-		"upper":           stdlib.UpperFunc,
-		"urlencode":       encoding.URLEncodeFunc,
-		"values":          stdlib.ValuesFunc,
-		"yamldecode":      yaml.YAMLDecodeFunc,
-		"yamlencode":      yaml.YAMLEncodeFunc,
-		"zipmap":          stdlib.ZipmapFunc,
+		"abs":              stdlib.AbsoluteFunc,
+		"abspath":          absolutePath(root),
+		"alltrue":          quantifier(true),
+		"anytrue":          quantifier(false),
+		"base64decode":     encoding.Base64DecodeFunc,
+		"base64encode":     encoding.Base64EncodeFunc,
+		"base64gzip":       gzipped(),
+		"basename":         filesystem.BasenameFunc,
+		"can":              tryfunc.CanFunc,
+		"ceil":             stdlib.CeilFunc,
+		"chomp":            stdlib.ChompFunc,
+		"chunklist":        stdlib.ChunklistFunc,
+		"cidrhost":         cidr.HostFunc,
+		"cidrnetmask":      cidr.NetmaskFunc,
+		"cidrsubnet":       cidr.SubnetFunc,
+		"cidrsubnets":      cidr.SubnetsFunc,
+		"coalesce":         collection.CoalesceFunc,
+		"coalescelist":     stdlib.CoalesceListFunc,
+		"compact":          stdlib.CompactFunc,
+		"concat":           stdlib.ConcatFunc,
+		"contains":         stdlib.ContainsFunc,
+		"csvdecode":        stdlib.CSVDecodeFunc,
+		"dirname":          filesystem.DirnameFunc,
+		"distinct":         stdlib.DistinctFunc,
+		"element":          stdlib.ElementFunc,
+		"endswith":         predicate(strings.HasSuffix),
+		"file":             filesystem.MakeFileFunc(dir, false),
+		"filebase64":       filesystem.MakeFileFunc(dir, true),
+		"fileexists":       filesystem.MakeFileExistsFunc(dir),
+		"fileset":          filesystem.MakeFileSetFunc(dir),
+		"flatten":          stdlib.FlattenFunc,
+		"floor":            stdlib.FloorFunc,
+		"format":           stdlib.FormatFunc,
+		"formatdate":       stdlib.FormatDateFunc,
+		"formatlist":       stdlib.FormatListFunc,
+		"indent":           stdlib.IndentFunc,
+		"index":            index(),
+		"join":             stdlib.JoinFunc,
+		"jsondecode":       stdlib.JSONDecodeFunc,
+		"jsonencode":       stdlib.JSONEncodeFunc,
+		"keys":             stdlib.KeysFunc,
+		"length":           length(),
+		"log":              stdlib.LogFunc,
+		"lookup":           stdlib.LookupFunc,
+		"lower":            stdlib.LowerFunc,
+		"matchkeys":        matchkeys(),
+		"max":              stdlib.MaxFunc,
+		"md5":              crypto.Md5Func,
+		"merge":            stdlib.MergeFunc,
+		"min":              stdlib.MinFunc,
+		"one":              one(),
+		"parseint":         stdlib.ParseIntFunc,
+		"pathexpand":       filesystem.PathExpandFunc,
+		"pow":              stdlib.PowFunc,
+		"range":            stdlib.RangeFunc,
+		"regex":            stdlib.RegexFunc,
+		"regexall":         stdlib.RegexAllFunc,
+		"replace":          replace(),
+		"reverse":          stdlib.ReverseListFunc,
+		"rsadecrypt":       crypto.RsaDecryptFunc,
+		"setintersection":  stdlib.SetIntersectionFunc,
+		"setproduct":       stdlib.SetProductFunc,
+		"setsubtract":      stdlib.SetSubtractFunc,
+		"setunion":         stdlib.SetUnionFunc,
+		"sha1":             crypto.Sha1Func,
+		"sha256":           crypto.Sha256Func,
+		"sha512":           crypto.Sha512Func,
+		"signum":           stdlib.SignumFunc,
+		"slice":            stdlib.SliceFunc,
+		"sort":             stdlib.SortFunc,
+		"split":            stdlib.SplitFunc,
+		"startswith":       predicate(strings.HasPrefix),
+		"strcontains":      predicate(strings.Contains),
+		"strrev":           stdlib.ReverseFunc,
+		"substr":           stdlib.SubstrFunc,
+		"sum":              sum(),
+		"textdecodebase64": textDecode(),
+		"textencodebase64": textEncode(),
+		"timeadd":          stdlib.TimeAddFunc,
+		"timecmp":          timecmp(),
+		"title":            stdlib.TitleFunc,
+		"tobool":           stdlib.MakeToFunc(cty.Bool),
+		"tolist":           stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType)),
+		"tomap":            stdlib.MakeToFunc(cty.Map(cty.DynamicPseudoType)),
+		"tonumber":         stdlib.MakeToFunc(cty.Number),
+		"toset":            stdlib.MakeToFunc(cty.Set(cty.DynamicPseudoType)),
+		"tostring":         stdlib.MakeToFunc(cty.String),
+		"transpose":        transpose(),
+		"trim":             stdlib.TrimFunc,
+		"trimprefix":       stdlib.TrimPrefixFunc,
+		"trimspace":        stdlib.TrimSpaceFunc,
+		"trimsuffix":       stdlib.TrimSuffixFunc,
+		"try":              tryfunc.TryFunc,
+		"upper":            stdlib.UpperFunc,
+		"urlencode":        encoding.URLEncodeFunc,
+		"uuidv5":           uuid.V5Func,
+		"values":           stdlib.ValuesFunc,
+		"yamldecode":       yaml.YAMLDecodeFunc,
+		"yamlencode":       yaml.YAMLEncodeFunc,
+		"zipmap":           stdlib.ZipmapFunc,
 	}
 }
 
@@ -244,22 +273,13 @@ func one() function.Function {
 	})
 }
 
-// fileSHA256 hashes a file's content.
-func fileSHA256(dir string) function.Function {
-	return function.New(&function.Spec{
-		Params: []function.Parameter{parameter("path", cty.String)},
-		Type:   function.StaticReturnType(cty.String),
-		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-			path := args[0].AsString()
-			if !filepath.IsAbs(path) {
-				path = filepath.Join(dir, path)
-			}
-			src, err := os.ReadFile(path) //nolint:gosec // the operator names the file
-			if err != nil {
-				return cty.NilVal, errors.New(path + " " + problem(err))
-			}
-			hash := sha256.Sum256(src)
-			return cty.StringVal(hex.EncodeToString(hash[:])), nil
-		},
-	})
+// absolutePath completes a path with the directory of the file, which is the same
+// wherever the broker was started.
+func absolutePath(root string) function.Function {
+	return textFunction(func(args []string) (string, error) {
+		if filepath.IsAbs(args[0]) {
+			return filepath.Clean(args[0]), nil
+		}
+		return filepath.Join(root, args[0]), nil
+	}, "path")
 }

@@ -208,7 +208,7 @@ func (l *loader) deferred(b *block, name, doc string, otherwise []any, variables
 	for _, t := range attr.Expr.Variables() {
 		switch root := t.RootName(); {
 		case slices.Contains(variables, root):
-		case root == "path":
+		case root == "path" || root == "local":
 			if !l.checkVariable(t) {
 				return nil
 			}

@@ -1,3 +1,11 @@
+environment {
+  allow = ["DUFFY_TEST_REGION", "DUFFY_TEST_NOWHERE"]
+}
+
+locals {
+  name = "local"
+}
+
 pool "functions" {
   module = "./modules/local"
 
@@ -69,6 +77,21 @@ pool "functions" {
     urlencode        = urlencode("a b&c")
     values           = values({ b = 1, a = 2 })
     yamlencode       = yamlencode({ a = 1 })
+    abspath          = [abspath("modules/../systems.yaml"), abspath("/etc//os-release")]
+    base64gzip       = length(base64gzip("hello")) > 20 && base64gzip("hello") == base64gzip("hello")
+    base64sha        = [base64sha256("a"), base64sha512("a") == base64sha512("b")]
+    env              = [env("DUFFY_TEST_REGION"), env("DUFFY_TEST_NOWHERE", "default")]
+    filehash         = [filemd5("systems.yaml") == md5(file("systems.yaml")), filesha1("systems.yaml") == sha1(file("systems.yaml")), filesha512("systems.yaml") == sha512(file("systems.yaml"))]
+    filebase64sha    = [filebase64sha256("systems.yaml") == base64sha256(file("systems.yaml")), filebase64sha512("systems.yaml") == base64sha512(file("systems.yaml"))]
+    index            = [index(["a", "b"], "b"), index([1, "x"], "x"), index([1, 2], "2")]
+    matchkeys        = [matchkeys(["a", "b", "c"], ["1", "2", "1"], ["1"]), matchkeys(["a"], ["1"], ["2"])]
+    rsadecrypt       = can(rsadecrypt("AAAA", "no key"))
+    templatefile     = [templatefile("greeting.tftpl", { name = "c9s", sizes = ["small", "large"] }), templatefile("greeting.tftpl", { name = local.name, sizes = [] })]
+    templatestring   = templatestring("$${upper(name)}-1", { name = "a" })
+    textencode       = [textencodebase64("hé", "UTF-16LE"), textdecodebase64("aADpAA==", "UTF-16LE")]
+    timecmp          = [timecmp("2026-01-31T00:00:00Z", "2026-01-31T01:00:00+01:00"), timecmp("2026-01-31T00:00:00Z", "2026-02-01T00:00:00Z")]
+    transpose        = transpose({ a = ["1", "2"], b = ["2"], c = [] })
+    uuidv5           = uuidv5("dns", "example.org")
     zipmap           = zipmap(["a", "b"], [1, 2])
     path             = "${path.root}/modules"
   }

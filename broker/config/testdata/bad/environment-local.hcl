@@ -1,0 +1,9 @@
+locals {
+  names = ["REGION"]
+}
+environment {
+  allow = local.names
+}
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,6 @@
+environment {
+  allow = ["AWS_*"]
+}
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,6 @@
+environment {
+  allow = { region = "REGION" }
+}
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,9 @@
+environment {
+  allow = ["A"]
+}
+environment {
+  allow = ["B"]
+}
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,7 @@
+locals {
+  size = 1
+}
+pool "a" {
+  module     = "../modules/local"
+  variables  = local
+}

@@ -1,0 +1,10 @@
+locals {
+  size = 1
+}
+locals {
+  size = 2
+}
+pool "a" {
+  module     = "../modules/local"
+  fill_level = local.size
+}

@@ -1,0 +1,8 @@
+pool "a" {
+  module = "../modules/local"
+}
+legacy {
+  map {
+    pool = "centos-${local.arch}"
+  }
+}

@@ -1,0 +1,6 @@
+locals {
+  a = "x${local.a}"
+}
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,7 @@
+locals {
+  size = "three"
+}
+pool "a" {
+  module     = "../modules/local"
+  fill_level = local.size
+}

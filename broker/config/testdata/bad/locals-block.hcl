@@ -1,0 +1,8 @@
+locals {
+  size {
+    small = 1
+  }
+}
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,7 @@
+local {
+  small = 1
+}
+pool "a" {
+  module     = "../modules/local"
+  fill_level = local.small
+}
