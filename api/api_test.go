@@ -47,6 +47,8 @@ type fake struct {
 	abandonErr error
 
 	reloaded broker.Reload
+	rollout  broker.RolloutStatus
+	ordered  []string
 
 	lines  []string // of a node's log
 	logErr error    // after them
@@ -250,6 +252,16 @@ func (f *fake) ReturnWorkspace(_ context.Context, actor broker.Tenant, _ int64, 
 func (f *fake) Reload(_ context.Context, actor broker.Tenant) (broker.Reload, error) {
 	f.actor = actor
 	return f.reloaded, f.err
+}
+
+func (f *fake) Rollouts(_ context.Context, actor broker.Tenant) ([]broker.RolloutStatus, error) {
+	f.actor = actor
+	return []broker.RolloutStatus{f.rollout}, f.err
+}
+
+func (f *fake) OrderRollout(_ context.Context, actor broker.Tenant, pool string, order broker.RolloutOrder, reason string) (broker.RolloutStatus, error) {
+	f.actor, f.ordered = actor, []string{pool, string(order), reason}
+	return f.rollout, f.err
 }
 
 func (f *fake) LastReload(_ context.Context, actor broker.Tenant) (broker.Reload, error) {

@@ -56,6 +56,8 @@ var authorization = map[string]struct {
 	"GET /api/v1/events":                          {"", everyTenant},
 	"GET /api/v1/stats":                           {"", everyTenant},
 	"GET /api/v1/legacy-keys":                     {"", adminOnly},
+	"GET /api/v1/rollouts":                        {"", adminOnly},
+	"POST /api/v1/rollouts/:name":                 {`{"order": "pause"}`, statuses{401, 401, 403, 403, 403, 409}}, // nothing is stale
 	"GET /api/v1/reload":                          {"", adminOnly},
 	"POST /api/v1/reload":                         {"", adminOnly},
 	"POST /api/v1/reload/webhook":                 {"", nothing}, // it knows no callers, but a secret: see TestWebhook

@@ -184,6 +184,15 @@ func operations() []operation {
 			summary: "Count the nodes that were ever lent; of all tenants for admins", answers: []response{ok(v1.StatsAnswer{})},
 		},
 		{
+			id: "listRollouts", method: "GET", path: "/api/v1/rollouts", tag: "operation", who: admins,
+			summary: "Tell of each pool how far the replacement of its stale nodes is", answers: []response{ok(v1.RolloutsAnswer{})},
+		},
+		{
+			id: "orderRollout", method: "POST", path: "/api/v1/rollouts/:name", tag: "operation", who: admins,
+			summary: "Pause, resume, hurry or abort the rollout of a pool", body: v1.RolloutOrder{}, needs: []string{"order"},
+			example: `{"order": "pause", "reason": "looking at the first node"}`, answers: []response{ok(v1.RolloutAnswer{}), conflict()},
+		},
+		{
 			id: "showReload", method: "GET", path: "/api/v1/reload", tag: "operation", who: admins,
 			summary: "Tell how the last reading of the pools went", answers: []response{ok(v1.ReloadAnswer{})},
 		},

@@ -38,6 +38,8 @@ func (s *server) routes() {
 	get(v1, "/events", s.tenant(s.streamEvents))
 	get(v1, "/stats", s.tenant(s.showStats))
 
+	get(v1, "/rollouts", s.tenant(s.listRollouts))
+	v1.POST("/rollouts/:name", s.tenant(s.orderRollout))
 	get(v1, "/reload", s.tenant(s.showReload))
 	v1.POST("/reload", s.tenant(s.reload))
 	v1.POST(webhookRoute, s.handle(s.webhook))

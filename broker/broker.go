@@ -347,17 +347,19 @@ func checkQuota(tx ReadTx, t Tenant, quota int, specs []NodesSpec) error {
 // take moves ready nodes of a pool into s, oldest first, and appends them to
 // s.Nodes. It gives CodeCapacity when there are too few.
 func (b *Broker) take(tx Tx, s *Session, spec NodesSpec, quantity int, now time.Time) ([]Node, error) {
-	nodes, err := tx.Nodes(NodeQuery{Pool: spec.Pool, States: []NodeState{NodeReady}, Limit: quantity})
+	p, known := b.cfg.Pools.Get(spec.Pool)
+	nodes, err := lendable(tx, p, spec.Pool, quantity)
 	if err != nil {
 		return nil, err
 	}
-	if _, known := b.cfg.Pools.Get(spec.Pool); !known || len(nodes) < quantity {
+	if !known || len(nodes) < quantity {
 		err := Errorf(CodeCapacity, "can't reserve nodes: quantity=%d pool='%s'", spec.Quantity, spec.Pool)
 		if !known {
 			return nil, err.WithHint("there is no pool of that name: list-pools shows them")
 		}
 		return nil, err.WithHint("%d of them are ready now; try again later, or ask for fewer", len(nodes))
 	}
+	nodes = nodes[:quantity]
 	for i := range nodes {
 		n := &nodes[i]
 		n.SessionID = s.ID
@@ -640,6 +642,11 @@ func (b *Broker) Pool(ctx context.Context, name string) (Pool, PoolLevels, error
 	err := b.cfg.Store.View(ctx, func(tx ReadTx) error {
 		counts, err := tx.CountNodes(name)
 		levels = levelsOf(counts)
+		if err == nil && p.Rollout.NoStale && levels.Ready > 0 {
+			var stock []Node
+			stock, err = lendable(tx, p, name, 0)
+			levels.Ready = len(stock)
+		}
 		return err
 	})
 	return p, levels, err

@@ -25,5 +25,6 @@ const (
 	EventNode    EventKind = "node"    // a node changed its state
 	EventSession EventKind = "session" // a session changed its state or its end
 	EventTenant  EventKind = "tenant"  // a tenant was made or changed
+	EventRollout EventKind = "rollout" // a rollout began, ended, was paused or resumed
 	EventReload  EventKind = "reload"  // the pools were read again, or refused
 )

@@ -62,6 +62,8 @@ type Pool struct {
 	Account string `json:"account,omitempty"`
 	// Sweep is for modules that can list what they have made.
 	Sweep Sweep `json:"sweep,omitzero"`
+	// Rollout says how stale stock is replaced.
+	Rollout RolloutSettings `json:"rollout"`
 
 	// Source is filled in when the module has been accepted.
 	Source Source `json:"source"`

@@ -61,6 +61,11 @@ type ReadTx interface {
 	// PoolHealths gives all records, ordered by name.
 	PoolHealths() ([]PoolHealth, error)
 
+	// Rollout gives a zero record, with the name set, for a pool without one.
+	Rollout(pool string) (Rollout, error)
+	// Rollouts gives all records, ordered by pool.
+	Rollouts() ([]Rollout, error)
+
 	// Events gives events with a sequence number above after, oldest first, at
 	// most limit of them.
 	Events(after int64, limit int) ([]Event, error)
@@ -120,6 +125,9 @@ type Tx interface {
 
 	// SetPoolHealth stores h; a record with no failures is removed.
 	SetPoolHealth(h PoolHealth) error
+
+	// SetRollout stores r; a record without a state is removed.
+	SetRollout(r Rollout) error
 
 	// AppendEvent stores e and sets its Seq, one above the highest ever given.
 	AppendEvent(e *Event) error

@@ -16,3 +16,15 @@ func (c *Client) Reload(ctx context.Context) (Answer[v1.ReloadAnswer], error) {
 func (c *Client) LastReload(ctx context.Context) (Answer[v1.ReloadAnswer], error) {
 	return call[v1.ReloadAnswer](ctx, c, http.MethodGet, nil, "reload")
 }
+
+// Rollouts tells of each pool how far the replacement of its stale nodes is.
+// Admins only.
+func (c *Client) Rollouts(ctx context.Context) (Answer[v1.RolloutsAnswer], error) {
+	return call[v1.RolloutsAnswer](ctx, c, http.MethodGet, nil, "rollouts")
+}
+
+// OrderRollout pauses, resumes, hurries or aborts the rollout of a pool. Admins
+// only.
+func (c *Client) OrderRollout(ctx context.Context, pool string, o v1.RolloutOrder) (Answer[v1.RolloutAnswer], error) {
+	return call[v1.RolloutAnswer](ctx, c, http.MethodPost, o, "rollouts", pool)
+}

@@ -245,7 +245,7 @@ type Levels struct {
 type Event struct {
 	Seq       int64  `json:"seq"` // rises by one with each event of the broker
 	At        Time   `json:"at"`
-	Kind      string `json:"kind"` // node, session, tenant or reload
+	Kind      string `json:"kind"` // node, session, tenant, rollout or reload
 	Pool      string `json:"pool,omitempty"`
 	NodeID    int64  `json:"node_id,omitempty"`
 	SessionID int64  `json:"session_id,omitempty"`

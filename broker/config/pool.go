@@ -20,6 +20,9 @@ const (
 	defaultReadyTimeout   = 5 * time.Minute
 	defaultSweepInterval  = 10 * time.Minute
 	defaultSweepDestroys  = 5
+	// defaultPauseAfter is below the failures at which a pool rests by itself: a
+	// rollout is in no hurry.
+	defaultPauseAfter = 2
 	// minSweepInterval keeps sweeps from costing more than they save.
 	minSweepInterval = 10 * time.Second
 )
@@ -193,6 +196,13 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 		l.report(at, "Ready command without SSH",
 			"%s leaves no SSH for the ready command to run over (see %s). Write ssh = true in the ready block, or remove command.", why, place(other))
 	}
+	unavailable := s.maxUnavailable.or(0)
+	surge := s.maxSurge.or(max(0, 1-unavailable))
+	if surge == 0 && unavailable == 0 && !s.maxUnavailable.bad {
+		at, _ := from.nearest(s.maxSurge.at, s.maxUnavailable.at)
+		l.report(at, "Rollout that stands still",
+			"With max_surge = 0 and max_unavailable = 0 no stale node can ever be replaced. Write 1 or more for one of them.")
+	}
 	return broker.Pool{
 		Name:           x.name,
 		Description:    s.description.or(""),
@@ -213,6 +223,10 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 		Sweep: broker.Sweep{
 			Interval:    s.sweepInterval.or(defaultSweepInterval),
 			MaxDestroys: s.sweepDestroys.or(defaultSweepDestroys),
+		},
+
+		Rollout: broker.RolloutSettings{
+			MaxSurge: surge, MaxUnavailable: unavailable, PauseAfter: s.pauseAfter.or(defaultPauseAfter), NoStale: !s.serveStale.or(true),
 		},
 
 		ProviderSharing: s.providerSharing.or(false),

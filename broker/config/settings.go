@@ -38,6 +38,11 @@ type settings struct {
 	sweepDestroys  setting[int]
 
 	providerSharing setting[bool]
+
+	maxSurge       setting[int]
+	maxUnavailable setting[int]
+	pauseAfter     setting[int]
+	serveStale     setting[bool]
 }
 
 // variables are the inputs of a module, each as canonical JSON.
@@ -78,6 +83,19 @@ func readSettings(b *block) settings {
 			s.readySSH, s.readyCommand, s.readyTimeout = ssh, command, timeout
 		}
 	}
+	blocks = b.blocks("rollout", "How stock is replaced after a change of the module or its variables. Lent nodes are left alone.")
+	b.l.once(blocks)
+	for i, rollout := range blocks {
+		r := b.l.open(rollout.Body, "a rollout block")
+		surge := read(r, "max_surge", atLeast(0), "Nodes above `fill_level`, within `max_nodes`, that are made before stale ones go.", "1, and 0 with `max_unavailable`")
+		unavailable := read(r, "max_unavailable", atLeast(0), "By how many nodes stock may fall below `fill_level`: so many stale ones go first.", 0)
+		pause := read(r, "pause_after", atLeast(1), "Creates that fail in a row before the rollout waits for an admin. One that is certain to fail again is enough.", defaultPauseAfter)
+		serve := read(r, "serve_stale", booleanForm, "Whether stale nodes are lent until they are replaced. Without it they go at once.", true)
+		r.finish()
+		if i == 0 {
+			s.maxSurge, s.maxUnavailable, s.pauseAfter, s.serveStale = surge, unavailable, pause, serve
+		}
+	}
 	blocks = b.blocks("sweep", "How what exists is compared with the records, where the module can list it: see [sweep.md](sweep.md).")
 	b.l.once(blocks)
 	for i, sweep := range blocks {
@@ -114,6 +132,11 @@ func (s settings) over(base settings) settings {
 		sweepDestroys:  s.sweepDestroys.over(base.sweepDestroys),
 
 		providerSharing: s.providerSharing.over(base.providerSharing),
+
+		maxSurge:       s.maxSurge.over(base.maxSurge),
+		maxUnavailable: s.maxUnavailable.over(base.maxUnavailable),
+		pauseAfter:     s.pauseAfter.over(base.pauseAfter),
+		serveStale:     s.serveStale.over(base.serveStale),
 	}
 }
 

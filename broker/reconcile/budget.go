@@ -82,12 +82,12 @@ func (p *planner) claim(entry *pool) {
 	p.turn.Create, p.turn.Destroy = max(p.turn.Create, entry.turn.Create), max(p.turn.Destroy, entry.turn.Destroy)
 	entry.made = entry.ready + entry.provisioning - len(entry.apply)
 	wanted := p.wanted(entry)
-	if entry.surge > 0 {
-		entry.rollout = wanted
-	} else {
-		entry.demand = max(0, min(wanted, p.Unmet[entry.Name]-entry.made))
-		entry.restock = wanted - entry.demand
-	}
+	// What is missing comes before what replaces.
+	entry.rollout = max(0, min(wanted, entry.surge, entry.FillLevel+entry.surge-entry.ready-entry.provisioning))
+	wanted -= entry.rollout
+	entry.demand = max(0, min(wanted, p.Unmet[entry.Name]-entry.made))
+	entry.restock = wanted - entry.demand
+	wanted += entry.rollout
 	slices.SortStableFunc(entry.destroy, func(a, b *broker.Node) int { return waitsSince(a).Compare(waitsSince(b)) })
 	urgent := p.urgent(entry)
 	for _, n := range entry.destroy {

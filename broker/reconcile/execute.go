@@ -23,7 +23,7 @@ func (l *Loop) start(ctx context.Context, j job) {
 		work = l.destroy
 	case HoldNode:
 		work = l.hold
-	case CreateNode, ReleaseNode, ReturnNode, ForgetNode, ExpireSession, AbandonSession:
+	case CreateNode, ReleaseNode, ReturnNode, ForgetNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout:
 		return
 	}
 	l.mu.Lock()
@@ -277,4 +277,39 @@ func (l *Loop) destroy(ctx context.Context, n broker.Node) (broker.Node, error) 
 			"class", string(n.FailureClass), "attempts", n.Attempts, "retry_at", n.RetryAt, "error", runErr)
 	}
 	return n, nil
+}
+
+// moveRollout notes what a plan says of a pool's rollout, unless the pool has
+// changed, or an admin has said otherwise, since the plan was made.
+func (l *Loop) moveRollout(tx broker.Tx, now time.Time, a Action) error {
+	p, ok := l.cfg.Pools.Get(a.Pool)
+	if !ok {
+		return nil
+	}
+	r, err := tx.Rollout(a.Pool)
+	if err != nil {
+		return err
+	}
+	open := r.Open() && r.Generation == p.Source.Generation
+	from := r.State
+	switch a.Kind {
+	case StartRollout:
+		if open || r.State == broker.RolloutAborted && r.Generation == p.Source.Generation {
+			return nil
+		}
+		r = broker.Rollout{Pool: a.Pool, Generation: p.Source.Generation, State: broker.RolloutRunning, Stale: a.Stale, StartedAt: now}
+	case PauseRollout:
+		if !open || r.State == broker.RolloutPaused {
+			return nil
+		}
+		r.State, r.Reason = broker.RolloutPaused, a.Reason
+		l.cfg.Log.Warn("rollout paused: creates of the new generation fail", "pool", a.Pool, "error", a.Reason)
+	case FinishRollout:
+		if r.State == broker.RolloutDone || r.Generation != p.Source.Generation {
+			return nil
+		}
+		r.State, r.Now, r.Reason = broker.RolloutDone, false, ""
+	case ExpireSession, AbandonSession, ReleaseNode, ReturnNode, RevokeNode, DestroyNode, CreateNode, ApplyNode, CheckNode, HoldNode, ForgetNode:
+	}
+	return broker.SetRollout(tx, from, &r, now, a.Reason)
 }

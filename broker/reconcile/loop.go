@@ -149,6 +149,14 @@ func ReadWorld(ctx context.Context, store broker.Store, pools []broker.Pool, run
 		for _, h := range healths {
 			w.Health[h.Pool] = h
 		}
+		if err != nil {
+			return err
+		}
+		rollouts, err := tx.Rollouts()
+		w.Rollouts = make(map[string]broker.Rollout, len(rollouts))
+		for _, r := range rollouts {
+			w.Rollouts[r.Pool] = r
+		}
 		return err
 	})
 	return w, err
@@ -262,6 +270,8 @@ func (l *Loop) commitAction(tx broker.Tx, now time.Time, a Action) (*job, error)
 		return nil, endSession(tx, now, a)
 	case CreateNode:
 		return l.createNode(tx, now, a)
+	case StartRollout, PauseRollout, FinishRollout:
+		return nil, l.moveRollout(tx, now, a)
 	case ReleaseNode, ReturnNode, RevokeNode, DestroyNode, ApplyNode, CheckNode, HoldNode, ForgetNode:
 	}
 	n, err := tx.Node(a.NodeID)
@@ -303,7 +313,7 @@ func (l *Loop) commitAction(tx broker.Tx, now time.Time, a Action) (*job, error)
 			failure := n.Failure
 			err = broker.MoveNode(tx, &n, broker.NodeDestroying, now, failure)
 		}
-	case CheckNode, RevokeNode, HoldNode, CreateNode, ExpireSession, AbandonSession:
+	case CheckNode, RevokeNode, HoldNode, CreateNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout:
 	}
 	if err != nil {
 		return nil, err

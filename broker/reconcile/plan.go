@@ -27,6 +27,9 @@ const (
 	CheckNode      Kind = "check_node"      // run the ready check
 	HoldNode       Kind = "hold_node"       // leave a node to a person, once nothing runs on it
 	ForgetNode     Kind = "forget_node"     // remove the old record of a node that is gone
+	StartRollout   Kind = "start_rollout"   // note that stale stock is being replaced
+	PauseRollout   Kind = "pause_rollout"   // note that this waits for an admin
+	FinishRollout  Kind = "finish_rollout"  // note that it is done
 )
 
 // Action is one thing to do. The state that a node or session must still be in
@@ -41,6 +44,8 @@ type Action struct {
 	Reason    string              `json:"reason,omitempty"`
 	// Account is the one whose token the run takes that this starts; "" for none.
 	Account string `json:"account,omitempty"`
+	// Stale is how many nodes a rollout that starts has to replace.
+	Stale int `json:"stale,omitempty"`
 }
 
 // World is what the planner knows: all facts are arguments.
@@ -49,6 +54,7 @@ type World struct {
 	Nodes    []broker.Node    // every live one; those gone may be left out
 	Sessions []broker.Session // preparing and active ones
 	Health   map[string]broker.PoolHealth
+	Rollouts map[string]broker.Rollout // by pool
 	// Busy are the nodes that this process is working on.
 	Busy map[int64]bool
 	// Serving are the requests in progress in this process, by Session.Request.
@@ -90,6 +96,7 @@ func Plan(now time.Time, w World) (actions []Action, due time.Time) {
 	p.endSessions()
 	p.repairLinks()
 	p.hold()
+	p.rollouts()
 	p.release()
 	p.spendBudget()
 	p.check()
@@ -120,6 +127,9 @@ type pool struct {
 	total, provisioning, ready int
 	creating, destroying       int // Terraform runs in flight
 	surge                      int // nodes wanted above the fill level, to replace stale ones
+	comingStale                int // stale nodes on their way into stock
+	leaving                    int // nodes that are going, or have to
+	rolling, hurried           bool
 	stock                      []*broker.Node
 	apply                      []*broker.Node // planned: wants a run
 	adopt                      []*broker.Node // applying, and nobody watches the run
@@ -175,6 +185,12 @@ func (p *planner) sort() {
 			entry.total++
 		}
 		busy := p.Busy[n.ID]
+		if entry.known && !n.ToBeHeld() && comes(n.State) && entry.stale(n) {
+			entry.comingStale++
+		}
+		if leaves(n.State) {
+			entry.leaving++
+		}
 		if n.ToBeHeld() {
 			entry.sortHeld(n, busy)
 			continue
@@ -191,7 +207,9 @@ func (p *planner) sort() {
 			entry.provisioning++
 			entry.file(&entry.check, n, busy)
 		case broker.NodeReady:
-			entry.ready++
+			if !entry.known || entry.Lendable(*n) {
+				entry.ready++
+			}
 			entry.file(&entry.stock, n, busy)
 		case broker.NodeReleasing:
 			if n.Touched {
@@ -285,15 +303,14 @@ func holds(s *broker.Session, node int64) bool {
 }
 
 // release takes nodes out of stock that are not wanted: those of pools that have
-// gone, and those above the fill level, stale ones first. A full pool with stale
-// nodes makes one node more than the fill level, so that stock never dips and a
-// broken new generation costs none; only a pool that is at its maximum gives up
-// a stale node first.
+// gone, those above the fill level, stale ones first, and those that a rollout
+// gives up. By default that makes one node more than the fill level, so that stock
+// never dips and a broken new generation costs none; only a pool that is at its
+// maximum gives up a stale node first.
 func (p *planner) release() {
 	for _, entry := range p.order {
 		var reason string
 		var count int
-		stale := func(n *broker.Node) bool { return n.Source.Generation != entry.Source.Generation }
 		switch {
 		case !entry.known:
 			reason, count = "its pool has left pools.hcl", len(entry.stock)
@@ -303,22 +320,33 @@ func (p *planner) release() {
 			entry.check, entry.apply = nil, nil
 		case entry.ready > entry.FillLevel:
 			reason, count = "more nodes than the fill level", entry.ready-entry.FillLevel
-		case entry.ready == entry.FillLevel && entry.provisioning == 0 && slices.ContainsFunc(entry.stock, stale):
-			if entry.total < entry.MaxNodes {
-				entry.surge = 1
-			} else if h := p.health(entry); h.Failures == 0 || !p.waits(h.LastFailure.Add(breakerPauseMax)) {
-				reason, count = "stale: made from an older generation", 1
-			}
+		case entry.rolling:
+			reason, count = p.replace(entry)
+		}
+		if count == 0 && p.crowdedOut(entry) {
+			reason, count = "makes room for a node that can be lent", 1
 		}
 		// Stale nodes first, then the oldest.
 		slices.SortStableFunc(entry.stock, func(a, b *broker.Node) int {
-			return cmp.Or(boolCompare(stale(b), stale(a)), cmp.Compare(a.ID, b.ID))
+			return cmp.Or(boolCompare(entry.stale(b), entry.stale(a)), cmp.Compare(a.ID, b.ID))
 		})
 		for _, n := range entry.stock[:min(count, len(entry.stock))] {
-			entry.ready--
+			if !entry.known || entry.Lendable(*n) {
+				entry.ready--
+			}
 			p.do(Action{Kind: ReleaseNode, Pool: n.Pool, NodeID: n.ID, State: n.State, Reason: reason})
 		}
 	}
+}
+
+// comes tells whether a node is on its way into stock.
+func comes(s broker.NodeState) bool {
+	return s == broker.NodePlanned || s == broker.NodeApplying || s == broker.NodeChecking
+}
+
+// leaves tells whether a node is going, or has to.
+func leaves(s broker.NodeState) bool {
+	return s == broker.NodeReleasing || s == broker.NodeDestroying || s == broker.NodeFailed || s == broker.NodeLost
 }
 
 func boolCompare(a, b bool) int {

@@ -136,22 +136,22 @@ func TestPlan(t *testing.T) {
 		{
 			name:  "a full pool with stale nodes makes one node more",
 			world: World{Pools: []broker.Pool{a}, Nodes: []broker.Node{testNode(1, stale, broker.NodeReady), testNode(2, stale, broker.NodeReady)}},
-			want:  []string{"create_node a 0 0"},
+			want:  []string{"start_rollout a 0 0", "create_node a 0 0"},
 		},
 		{
 			name:  "and then gives up a stale one, not the oldest",
 			world: World{Pools: []broker.Pool{a}, Nodes: []broker.Node{ready(1), testNode(2, stale, broker.NodeReady), ready(3)}},
-			want:  []string{"release_node a 2 0"},
+			want:  []string{"start_rollout a 0 0", "release_node a 2 0"},
 		},
 		{
 			name:  "a pool at its maximum gives up a stale node first",
 			world: World{Pools: []broker.Pool{testPool("a", 2, 2)}, Nodes: []broker.Node{testNode(1, stale, broker.NodeReady), testNode(2, stale, broker.NodeReady)}},
-			want:  []string{"release_node a 1 0"},
+			want:  []string{"start_rollout a 0 0", "release_node a 1 0"},
 		},
 		{
 			name:  "stale nodes stay while the pool is short",
 			world: World{Pools: []broker.Pool{a}, Nodes: []broker.Node{testNode(1, stale, broker.NodeReady)}},
-			want:  []string{"create_node a 0 0"},
+			want:  []string{"start_rollout a 0 0", "create_node a 0 0"},
 		},
 		{
 			name: "a pool at its maximum keeps stale nodes while the new generation fails",
@@ -159,7 +159,8 @@ func TestPlan(t *testing.T) {
 				Pools: []broker.Pool{testPool("a", 2, 2)}, Nodes: []broker.Node{testNode(1, stale, broker.NodeReady), ready(2)},
 				Health: map[string]broker.PoolHealth{"a": {Pool: "a", Generation: "g1", Failures: 1, LastFailure: t0}},
 			},
-			due: t0.Add(breakerPauseMax),
+			want: []string{"start_rollout a 0 0"},
+			due:  t0.Add(breakerPauseMax),
 		},
 		{
 			name: "a broken pool rests",
@@ -254,7 +255,7 @@ func TestPlan(t *testing.T) {
 func drawWorld(t *rapid.T) World {
 	w := World{
 		Runs: rapid.IntRange(1, 8).Draw(t, "runs"), Health: map[string]broker.PoolHealth{},
-		Busy: map[int64]bool{}, Serving: map[string]bool{}, Tokens: map[string]Tokens{}, Unmet: map[string]int{},
+		Busy: map[int64]bool{}, Serving: map[string]bool{}, Tokens: map[string]Tokens{}, Unmet: map[string]int{}, Rollouts: map[string]broker.Rollout{},
 	}
 	for _, account := range []string{"x", "y"} {
 		w.Tokens[account] = Tokens{
@@ -269,6 +270,15 @@ func drawWorld(t *rapid.T) World {
 		p := testPool(name, fill, fill+rapid.IntRange(0, 3).Draw(t, "room")+1)
 		p.Concurrency = rapid.IntRange(1, 4).Draw(t, "concurrency")
 		p.Account = rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "account")
+		p.Rollout = broker.RolloutSettings{
+			MaxSurge: rapid.IntRange(0, 3).Draw(t, "max surge"), MaxUnavailable: max(0, rapid.IntRange(-3, 2).Draw(t, "max unavailable")),
+			PauseAfter: rapid.IntRange(0, 3).Draw(t, "pause after"), NoStale: rapid.IntRange(0, 3).Draw(t, "no stale") == 0,
+		}
+		if state := rapid.SampledFrom([]broker.RolloutState{"", broker.RolloutRunning, broker.RolloutPaused, broker.RolloutAborted, broker.RolloutDone}).Draw(t, "rollout"); state != "" {
+			w.Rollouts[name] = broker.Rollout{
+				Pool: name, Generation: rapid.SampledFrom([]string{"g0", "g1"}).Draw(t, "rollout's generation"), State: state, Now: rapid.Bool().Draw(t, "now"),
+			}
+		}
 		w.Unmet[name] = max(0, rapid.IntRange(-6, 6).Draw(t, "unmet"))
 		definitions = append(definitions, p)
 		if rapid.IntRange(0, 4).Draw(t, "known") > 0 {
@@ -412,7 +422,7 @@ func TestPlanSafety(t *testing.T) {
 				if w.Serving[sessions[a.SessionID].Request] {
 					t.Fatal("a session in progress would be abandoned")
 				}
-			case RevokeNode, CheckNode, HoldNode, ForgetNode, ExpireSession:
+			case RevokeNode, CheckNode, HoldNode, ForgetNode, ExpireSession, StartRollout, PauseRollout, FinishRollout:
 			}
 		}
 		for account, tokens := range w.Tokens {
@@ -459,7 +469,10 @@ func perform(w World, actions []Action) World {
 		nodes[w.Nodes[i].ID] = &w.Nodes[i]
 	}
 	forgotten := map[int64]bool{}
-	w.Tokens = maps.Clone(w.Tokens)
+	w.Tokens, w.Rollouts = maps.Clone(w.Tokens), maps.Clone(w.Rollouts)
+	if w.Rollouts == nil {
+		w.Rollouts = make(map[string]broker.Rollout)
+	}
 	for _, a := range actions {
 		n := nodes[a.NodeID]
 		if tokens, limited := w.Tokens[a.Account]; limited && a.Kind == DestroyNode {
@@ -516,6 +529,17 @@ func perform(w World, actions []Action) World {
 			n.State, w.Busy[n.ID] = broker.NodeDestroying, true
 		case CheckNode, RevokeNode, HoldNode:
 			w.Busy[n.ID] = true
+		case StartRollout, PauseRollout, FinishRollout:
+			r := w.Rollouts[a.Pool]
+			switch a.Kind {
+			case StartRollout:
+				r = broker.Rollout{Pool: a.Pool, Generation: "g1", State: broker.RolloutRunning, Stale: a.Stale}
+			case PauseRollout:
+				r.State = broker.RolloutPaused
+			default:
+				r.State = broker.RolloutDone
+			}
+			w.Rollouts[a.Pool] = r
 		}
 	}
 	kept := w.Nodes[:0:0]
@@ -622,8 +646,11 @@ func TestPlanConverges(t *testing.T) {
 		}
 		for _, p := range w.Pools {
 			got := count[p.Name]
-			if got[broker.NodeReady] != p.FillLevel {
-				t.Errorf("pool %s rests with %d ready nodes of %d: %v", p.Name, got[broker.NodeReady], p.FillLevel, got)
+			if ready := lendableNodes(w, p); ready != p.FillLevel {
+				t.Errorf("pool %s rests with %d ready nodes of %d: %v", p.Name, ready, p.FillLevel, got)
+			}
+			if state := w.Rollouts[p.Name].State; state == broker.RolloutPaused || state == broker.RolloutAborted {
+				continue
 			}
 			for _, n := range w.Nodes {
 				if n.Pool == p.Name && n.State == broker.NodeReady && n.Source.Generation != p.Source.Generation {

@@ -390,6 +390,7 @@ func TestSweeperOfAChangedPool(t *testing.T) {
 		}))
 		defer stop()
 		time.Sleep(time.Hour)
+		synctest.Wait() // the race detector takes it for an order, a sleep not
 		if nodes := w.nodes(); len(nodes) > 0 || listings != 2 {
 			t.Errorf("%d listings, and nodes %+v", listings, nodes)
 		}

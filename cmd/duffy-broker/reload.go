@@ -194,7 +194,7 @@ func readWebhookSecret(path string) ([]byte, error) {
 
 func newReloadCommand(s streams) *cobra.Command {
 	o := clientOptions{admin: true}
-	var status bool
+	var status, wait bool
 	cmd := simpleCommand(s, &o, "reload", "Have the broker read its pools again", cobra.NoArgs,
 		func(ctx context.Context, c *client.Client, _ []string) (json.RawMessage, error) {
 			if status {
@@ -202,11 +202,17 @@ func newReloadCommand(s streams) *cobra.Command {
 				return a.Raw, err
 			}
 			a, err := c.Reload(ctx)
+			if err == nil && wait {
+				err = followRollouts(ctx, s.err, c, "")
+			}
 			return a.Raw, err
 		})
-	cmd.Long = "Have the broker read its pools and modules again, and wait for that. A mistake changes nothing, and is told."
-	cmd.Example = "  duffy-broker reload\n  duffy-broker reload --status"
+	cmd.Long = "Have the broker read its pools and modules again, and wait for that. A mistake changes nothing, and is told.\n" +
+		"With --wait it also waits until all stale stock is replaced, prints how that goes, and fails if a rollout pauses or is aborted."
+	cmd.Example = "  duffy-broker reload\n  duffy-broker reload --wait\n  duffy-broker reload --status"
 	o.addFlags(cmd)
 	cmd.Flags().BoolVar(&status, "status", false, "only tell how the last one went")
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the rollouts that follow")
+	cmd.MarkFlagsMutuallyExclusive("status", "wait")
 	return cmd
 }

@@ -90,6 +90,7 @@ func newRootCommand(s streams) *cobra.Command {
 		newEventsCommand(s),
 		newAdminCommand(s),
 		newReloadCommand(s),
+		newRolloutCommand(s),
 		newValidateCommand(s),
 		newKeyCommand(s),
 		newVersionCommand(s),

@@ -16,6 +16,7 @@
 //	tenants            id -> Tenant
 //	tenants_by_name    name -> id
 //	pool_health        pool -> PoolHealth
+//	rollouts           pool -> Rollout
 //	events             seq -> Event
 //	events_by_time     time, seq
 //	events_by_session  session, seq

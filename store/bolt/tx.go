@@ -26,6 +26,7 @@ const (
 	bucketTenants         = "tenants"
 	bucketTenantsByName   = "tenants_by_name"
 	bucketPoolHealth      = "pool_health"
+	bucketRollouts        = "rollouts"
 	bucketEvents          = "events"
 	bucketEventsByTime    = "events_by_time"
 	bucketRuns            = "runs"
@@ -50,7 +51,7 @@ func buckets() []string {
 func addedBuckets() []string {
 	return []string{
 		bucketRuns, bucketRunsByNode, bucketRunLogs,
-		bucketEventsBySession, bucketIdempotency, bucketIdempotencyByTime, bucketHandouts,
+		bucketEventsBySession, bucketIdempotency, bucketIdempotencyByTime, bucketHandouts, bucketRollouts,
 	}
 }
 

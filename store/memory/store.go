@@ -22,6 +22,7 @@ type Store struct {
 	sessions   map[int64]broker.Session
 	tenants    map[int64]broker.Tenant
 	health     map[string]broker.PoolHealth
+	rollouts   map[string]broker.Rollout
 	events     []broker.Event // by sequence number
 	idempotent map[string]broker.Idempotency
 	handouts   map[string]broker.Handouts
@@ -40,7 +41,7 @@ var _ broker.Store = (*Store)(nil)
 func New() *Store {
 	return &Store{
 		nodes: make(map[int64]broker.Node), terraform: make(map[string][]byte), sessions: make(map[int64]broker.Session),
-		tenants: make(map[int64]broker.Tenant), health: make(map[string]broker.PoolHealth),
+		tenants: make(map[int64]broker.Tenant), health: make(map[string]broker.PoolHealth), rollouts: make(map[string]broker.Rollout),
 		runs: make(map[int64]broker.Run), runLogs: make(map[int64][]byte),
 		idempotent: make(map[string]broker.Idempotency), handouts: make(map[string]broker.Handouts),
 	}

@@ -18,10 +18,11 @@ func (s *suite) testPersistence(t *testing.T) {
 			session broker.Session
 			tenant  broker.Tenant
 			health  broker.PoolHealth
+			rollout broker.Rollout
 			event   broker.Event
 			idem    broker.Idempotency
 		)
-		for _, p := range []any{&n, &session, &tenant, &health, &event, &idem} {
+		for _, p := range []any{&n, &session, &tenant, &health, &rollout, &event, &idem} {
 			fill(p)
 		}
 		identity := broker.Identity{ID: broker.NewUUID(), CreatedAt: start()}
@@ -33,6 +34,7 @@ func (s *suite) testPersistence(t *testing.T) {
 				func() error { return tx.CreateSession(&session) },
 				func() error { return tx.CreateTenant(&tenant) },
 				func() error { return tx.SetPoolHealth(health) },
+				func() error { return tx.SetRollout(rollout) },
 				func() error { return tx.AppendEvent(&event) },
 				func() error { return tx.SetIdempotency(idem) },
 				func() error { return tx.AddHandouts(1, "a", 2) },
@@ -51,6 +53,7 @@ func (s *suite) testPersistence(t *testing.T) {
 		same(t, "session", read(t, store, sessionByID(session.ID)), session)
 		same(t, "tenant", read(t, store, tenantByName(tenant.Name)), tenant)
 		same(t, "health", read(t, store, broker.ReadTx.PoolHealths), []broker.PoolHealth{health})
+		same(t, "rollouts", read(t, store, broker.ReadTx.Rollouts), []broker.Rollout{rollout})
 		same(t, "events", read(t, store, events(0, 10)), []broker.Event{event})
 		same(t, "idempotency", read(t, store, idempotency(idem.TenantID, idem.Key)), idem)
 		same(t, "hand-outs", read(t, store, broker.ReadTx.Handouts), []broker.Handouts{{TenantID: 1, Pool: "a", Nodes: 2}})

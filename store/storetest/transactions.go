@@ -18,6 +18,7 @@ type everything struct {
 	Sessions  []broker.Session
 	Tenants   []broker.Tenant
 	Healths   []broker.PoolHealth
+	Rollouts  []broker.Rollout
 	Events    []broker.Event
 	Last      int64
 	Handouts  []broker.Handouts
@@ -25,7 +26,7 @@ type everything struct {
 }
 
 func readEverything(tx broker.ReadTx) (all everything, err error) {
-	var errs [10]error
+	var errs [11]error
 	all.Identity, errs[0] = tx.Identity()
 	if broker.CodeOf(errs[0]) == broker.CodeNotFound {
 		errs[0] = nil
@@ -35,6 +36,7 @@ func readEverything(tx broker.ReadTx) (all everything, err error) {
 	all.Sessions, errs[3] = tx.Sessions(broker.SessionQuery{})
 	all.Tenants, errs[4] = tx.Tenants()
 	all.Healths, errs[5] = tx.PoolHealths()
+	all.Rollouts, errs[10] = tx.Rollouts()
 	all.Events, errs[6] = tx.Events(0, 1<<20)
 	all.Last, errs[7] = tx.LastEvent()
 	all.Handouts, errs[8] = tx.Handouts()
@@ -97,6 +99,9 @@ func touchEverything(tx broker.Tx) error {
 		func() error { return tx.CreateTenant(&tenant) },
 		func() error { tenant.Name = broker.NewUID(); return tx.UpdateTenant(tenant) },
 		func() error { return tx.SetPoolHealth(failures) },
+		func() error {
+			return tx.SetRollout(broker.Rollout{Pool: "a", State: broker.RolloutPaused, Reason: broker.NewUID()})
+		},
 		func() error { _, err := tx.PruneEvents(start().AddDate(1, 0, 0)); return err },
 		func() error { return tx.AppendEvent(&e) },
 		func() error { return tx.AddHandouts(1, "a", 1) },

@@ -41,6 +41,12 @@ func flat(v value) (string, error) {
 		for _, e := range v.get("events").items {
 			lines = append(lines, flatEvent(e))
 		}
+	case v.has("rollout"):
+		lines = append(lines, flatRollout(v.get("rollout")))
+	case v.has("rollouts"):
+		for _, r := range v.get("rollouts").items {
+			lines = append(lines, flatRollout(r))
+		}
 	case v.has("reload"):
 		lines = append(lines, flatReload(v.get("reload")))
 	case v.has("legacy_key"):

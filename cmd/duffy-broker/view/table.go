@@ -36,6 +36,10 @@ func table(v value, now time.Time) (string, error) {
 		return poolsTable([]value{v.get("pool")}), nil
 	case v.has("pools"):
 		return poolsTable(v.get("pools").items), nil
+	case v.has("rollout"):
+		return rolloutTable(v.get("rollout")), nil
+	case v.has("rollouts"):
+		return rolloutsTable(v.get("rollouts").items, now), nil
 	case v.has("reload"):
 		return reloadTable(v.get("reload")), nil
 	case v.has("tenant"):
