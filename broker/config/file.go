@@ -8,6 +8,7 @@
 //	terraform         which Terraform, and how many runs of it at once
 //	account "NAME"    how fast runs may start against one provider account
 //	legacy            how the API of Duffy v2 answers
+//	policy            which changes of the file are refused, or warned of
 //	tenant_defaults   quota and lifetimes of tenants that have none of their own
 //	defaults          settings of every pool
 //	template "NAME"   settings of the pools, and other templates, that extend it
@@ -60,6 +61,8 @@ type File struct {
 	Accounts []broker.Account
 	// TenantDefaults are the settings of the tenant_defaults block.
 	TenantDefaults broker.TenantDefaults
+	// Policy are the rules of the policy block, denials first.
+	Policy []Rule
 
 	files map[string]*hcl.File
 }
@@ -111,7 +114,7 @@ func Load(path string) (*File, hcl.Diagnostics) {
 
 	diags = tidy(append(diags, l.diags...))
 	if !diags.HasErrors() {
-		f.Pools, f.Accounts, f.Legacy, f.TenantDefaults = pools, accounts, legacy, l.tenants
+		f.Pools, f.Accounts, f.Legacy, f.TenantDefaults, f.Policy = pools, accounts, legacy, l.tenants, l.rules
 	}
 	return f, diags
 }
@@ -144,6 +147,7 @@ type loader struct {
 	syntax    hcl.Diagnostics // what the parser found
 	diags     hcl.Diagnostics // what we found
 	tenants   broker.TenantDefaults
+	rules     []Rule
 	// locals is nil until they are read; allLocals: none was lost to a mistake.
 	locals    map[string]*local
 	allLocals bool
@@ -178,6 +182,7 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	accountBlocks := top.blocks("account", "How fast Terraform runs may start against one provider account. The pools that name it share its rate.")
 	legacies := top.blocks("legacy", "How the API of Duffy v2 answers: see [legacy.md](legacy.md). Without the block there is none.")
 	tenantDefaults := top.blocks("tenant_defaults", "Quota and lifetimes of tenants that have none of their own.")
+	policies := top.blocks("policy", "What changes of this file are refused, or warned of: see [policy.md](policy.md).")
 	defaultsBlocks := top.blocks("defaults", "Settings of every pool that neither says them nor inherits them from a template.")
 	templateBlocks := top.blocks("template", "Settings of the pools, and of other templates, that extend it.")
 	poolBlocks := top.blocks("pool", "One pool: nodes with like properties.")
@@ -192,6 +197,7 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	accounts := l.accounts(accountBlocks)
 	legacy := l.legacy(legacies)
 	l.tenants = l.tenantDefaults(tenantDefaults)
+	l.rules = l.policy(policies)
 	defaults := l.defaults(defaultsBlocks)
 	templates := l.layers(templateBlocks)
 	pools := l.layers(poolBlocks)

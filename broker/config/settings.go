@@ -297,6 +297,8 @@ func mustBe(what string, v cty.Value) complaint {
 // describe writes a value for the middle of a sentence.
 func describe(v cty.Value) string {
 	switch kind := v.Type(); {
+	case !v.IsKnown():
+		return article(kind.FriendlyName())
 	case kind == cty.Number:
 		return v.AsBigFloat().Text('g', 10)
 	case kind == cty.String && len(v.AsString()) < 80:

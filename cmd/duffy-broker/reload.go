@@ -140,6 +140,9 @@ func (d *daemon) applyPools(ctx context.Context, file *config.File) (int, error)
 	if err != nil {
 		return 0, broker.Errorf(broker.CodeInvalid, "%s", err).WithHint("%s", hintOf(err)) // all of it: only admins see it
 	}
+	if err := d.checkPolicy(ctx, file, pools); err != nil {
+		return 0, err
+	}
 	d.pools.Set(pools, file.Accounts...)
 	d.legacy.Store(legacySettings(file.Legacy))
 	d.broker.SetTenantDefaults(file.TenantDefaults)

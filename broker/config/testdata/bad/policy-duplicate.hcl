@@ -1,0 +1,5 @@
+policy {}
+policy {}
+pool "a" {
+  module = "../modules/local"
+}

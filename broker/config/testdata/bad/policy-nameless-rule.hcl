@@ -1,0 +1,8 @@
+policy {
+  deny {
+    condition = new.fill_level > 3
+  }
+}
+pool "a" {
+  module = "../modules/local"
+}

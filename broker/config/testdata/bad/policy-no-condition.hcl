@@ -1,0 +1,8 @@
+policy {
+  warn "large" {
+    message = "too large"
+  }
+}
+pool "a" {
+  module = "../modules/local"
+}

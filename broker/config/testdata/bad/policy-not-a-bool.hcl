@@ -1,0 +1,8 @@
+policy {
+  deny "large" {
+    condition = new.max_nodes
+  }
+}
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,9 @@
+policy {
+  deny "large" {
+    condition = true
+    message   = ["a"]
+  }
+}
+pool "a" {
+  module = "../modules/local"
+}
