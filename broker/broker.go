@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -269,6 +270,9 @@ func (b *Broker) reserve(ctx context.Context, actor Tenant, req SessionRequest, 
 			return err
 		}
 		keys = tenant.SSHKey
+		if err := b.mayUse(actor, tenant, req.Specs); err != nil {
+			return err
+		}
 		if err := checkQuota(tx, tenant, b.TenantDefaults().Quota(tenant), req.Specs); err != nil {
 			return err
 		}
@@ -301,6 +305,21 @@ func (b *Broker) reserve(ctx context.Context, actor Tenant, req SessionRequest, 
 		return tx.UpdateSession(SessionPreparing, s)
 	})
 	return s, keys, err
+}
+
+// mayUse tells whether a session for a tenant may have nodes of the pools that
+// are asked for.
+func (b *Broker) mayUse(actor, tenant Tenant, specs []NodesSpec) error {
+	if actor.IsAdmin {
+		return nil
+	}
+	for _, spec := range specs {
+		if p, ok := b.cfg.Pools.Get(spec.Pool); ok && p.Tenants != nil && !slices.Contains(p.Tenants, tenant.Name) {
+			return Errorf(CodeForbidden, "tenant '%s' may not use pool '%s'", tenant.Name, spec.Pool).
+				WithHint("ask for nodes of another pool, or the operators for this one")
+		}
+	}
+	return nil
 }
 
 func requestTenant(tx ReadTx, actor Tenant, req SessionRequest) (Tenant, error) {

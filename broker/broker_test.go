@@ -677,3 +677,41 @@ func TestErrorText(t *testing.T) {
 		t.Error("wrong codes")
 	}
 }
+
+// A pool may be for some tenants only.
+func TestPoolForSomeTenants(t *testing.T) {
+	w := newWorld(t, 4)
+	pools := new(broker.PoolSet)
+	small, none := testPool("small", broker.ContextualizeSSH), testPool("large", broker.ContextualizeSSH)
+	small.Tenants, none.Tenants = []string{"other", "third"}, []string{}
+	pools.Set([]broker.Pool{small, none, testPool("plain", broker.ContextualizeNone)})
+	w.b = broker.New(broker.Config{
+		Store: w.store, Contextualizer: w.cloud, Keys: plainKeys{}, Pools: pools, Log: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return t0 }, Wake: func() {},
+	})
+	for _, test := range []struct {
+		tenant broker.Tenant
+		pools  []string
+		code   broker.Code
+	}{
+		{w.other, []string{"small"}, ""},
+		{w.other, []string{"large"}, broker.CodeForbidden},
+		{w.demo, []string{"small"}, broker.CodeForbidden},
+		{w.demo, []string{"plain", "small"}, broker.CodeForbidden},
+		{w.demo, []string{"plain"}, ""},
+		{w.admin, []string{"small", "large"}, ""},
+	} {
+		var req broker.SessionRequest
+		for _, p := range test.pools {
+			req.Specs = append(req.Specs, broker.NodesSpec{Pool: p, Quantity: 1})
+		}
+		_, err := w.b.RequestSession(t.Context(), test.tenant, req)
+		if broker.CodeOf(err) != test.code {
+			t.Errorf("%s asks for %v: %v, want %q", test.tenant.Name, test.pools, err, test.code)
+		}
+	}
+	_, err := w.b.RequestSession(t.Context(), w.demo, want("small", 1))
+	if err == nil || err.Error() != "tenant 'demo' may not use pool 'small'" {
+		t.Errorf("refusal: %v", err)
+	}
+}

@@ -127,6 +127,7 @@ type Node struct {
 	// ProviderSharing: its module has been found fit for it.
 	ProviderSharing bool   `json:"provider_sharing,omitempty"`
 	Account         string `json:"account,omitempty"` // see [Pool.Account]
+	Environment
 
 	Outputs
 
@@ -165,7 +166,7 @@ func NewNode(p Pool, now time.Time) Node {
 	return Node{
 		UID: uid, Pool: p.Name, State: NodePlanned, Since: now, CreatedAt: now,
 		Source: p.Source, CreateTimeout: p.CreateTimeout, DestroyTimeout: p.DestroyTimeout,
-		Ready: p.Ready, Contextualize: p.Contextualize, ProviderSharing: p.ProviderSharing, Account: p.Account,
+		Ready: p.Ready, Contextualize: p.Contextualize, ProviderSharing: p.ProviderSharing, Account: p.Account, Environment: p.Environment,
 		Outputs: Outputs{Hostname: DefaultHostname(uid)},
 	}
 }

@@ -26,6 +26,18 @@ type ReadyCheck struct {
 	Timeout time.Duration `json:"timeout"`
 }
 
+// Environment is what Terraform and its providers get to see of a pool, besides
+// the broker's own environment. It is kept with each node, since what it was made
+// with destroys it.
+type Environment struct {
+	// Environ are plain values, and part of what a node is made from.
+	Environ map[string]string `json:"environment,omitempty"`
+	// Credentials are references to secrets, by variable: "file:PATH" for the text of
+	// a file, "env:NAME" for a variable of the broker's own environment. They are
+	// resolved for each run, and the secrets are stored nowhere.
+	Credentials map[string]string `json:"credentials,omitempty"`
+}
+
 // Source is what a node is made from. It is kept with the node, so that the
 // node can be destroyed after its pool or module has gone.
 type Source struct {
@@ -62,6 +74,9 @@ type Pool struct {
 	Account string `json:"account,omitempty"`
 	// Sweep is for modules that can list what they have made.
 	Sweep Sweep `json:"sweep,omitzero"`
+	// Tenants may request the pool's nodes, by name; nil: all may. Admins always do.
+	Tenants []string `json:"tenants,omitzero"`
+	Environment
 	// Rollout says how stale stock is replaced.
 	Rollout RolloutSettings `json:"rollout"`
 

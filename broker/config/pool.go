@@ -225,6 +225,8 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 			MaxDestroys: s.sweepDestroys.or(defaultSweepDestroys),
 		},
 
+		Tenants:     s.tenants.or(nil),
+		Environment: broker.Environment{Environ: s.environment.or(nil), Credentials: s.credentials.or(nil)},
 		Rollout: broker.RolloutSettings{
 			MaxSurge: surge, MaxUnavailable: unavailable, PauseAfter: s.pauseAfter.or(defaultPauseAfter), NoStale: !s.serveStale.or(true),
 		},

@@ -39,6 +39,10 @@ type settings struct {
 
 	providerSharing setting[bool]
 
+	tenants     setting[[]string]
+	environment setting[map[string]string]
+	credentials setting[map[string]string]
+
 	maxSurge       setting[int]
 	maxUnavailable setting[int]
 	pauseAfter     setting[int]
@@ -69,6 +73,13 @@ func readSettings(b *block) settings {
 
 		providerSharing: read(b, "provider_sharing", booleanForm,
 			"Let the Terraform runs of a configuration use the same provider processes. [The module contract](../modules/README.md) says what it asks of the module.", false),
+		tenants: read(b, "tenants", form[[]string]{tenantNames, "a list of names", schema{"type": "array", "items": schema{"type": "string"}}},
+			"The tenants that may request the pool's nodes; `[\"*\"]` for all. Admins always may.", "all"),
+		environment: read(b, "environment", form[map[string]string]{environmentOf, "an object of texts", schema{"type": "object", "additionalProperties": schema{"type": "string"}}},
+			"Variables of the environment for the pool's Terraform runs, besides the broker's own. A change makes nodes stale. No place for secrets."),
+		credentials: read(b, "credentials", form[map[string]string]{credentialsOf, "an object of references, `\"file:PATH\"` or `\"env:NAME\"`", schema{"type": "object", "additionalProperties": schema{"type": "string", "pattern": "^(file:/|env:)"}}},
+			"Variables of the environment whose values are secrets: the text of a file, or a variable of the broker's own environment. They are read anew for each run, kept nowhere, and masked in logs. "+
+				"A node is destroyed with the references that it was made with: leave the old ones in place until its nodes have gone."),
 		account: read(b, "account", textForm, "The account whose rate the pool's Terraform runs share; `\"\"` for none."),
 	}
 	blocks := b.blocks("ready", "When a new node counts as ready: once all of this passes.")
@@ -132,6 +143,10 @@ func (s settings) over(base settings) settings {
 		sweepDestroys:  s.sweepDestroys.over(base.sweepDestroys),
 
 		providerSharing: s.providerSharing.over(base.providerSharing),
+
+		tenants:     s.tenants.over(base.tenants),
+		environment: s.environment.over(base.environment),
+		credentials: s.credentials.over(base.credentials),
 
 		maxSurge:       s.maxSurge.over(base.maxSurge),
 		maxUnavailable: s.maxUnavailable.over(base.maxUnavailable),

@@ -2,14 +2,79 @@ package terraform
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strings"
+
+	"github.com/duffy-broker/duffy-broker/broker"
 )
 
 // environment gives what runs get to see.
 func (e *Engine) environment() []string {
 	return append(environment(), "DUFFY_BROKER="+e.Executable)
+}
+
+// environmentOf gives what a run for a node, or a sweep of its pool, gets to see.
+func (e *Engine) environmentOf(own broker.Environment) ([]string, error) {
+	env := e.environment()
+	for name, value := range own.Environ {
+		env = append(env, name+"="+value)
+	}
+	secrets, err := resolve(own.Credentials)
+	for name, value := range secrets {
+		env = append(env, name+"="+value)
+	}
+	return env, err
+}
+
+// maxSecretBytes is more than any credential has: what is longer is another file.
+const maxSecretBytes = 64 << 10
+
+// resolve gives the secrets that references name, by variable, and an error for
+// those that name none.
+func resolve(references map[string]string) (map[string]string, error) {
+	secrets := make(map[string]string, len(references))
+	var problems []error
+	for _, name := range slices.Sorted(maps.Keys(references)) {
+		secret, err := resolveOne(references[name])
+		if err != nil {
+			problems = append(problems, fmt.Errorf("credential %s: %w", name, err))
+			continue
+		}
+		secrets[name] = secret
+	}
+	return secrets, errors.Join(problems...)
+}
+
+func resolveOne(reference string) (string, error) {
+	kind, at, _ := strings.Cut(reference, ":")
+	switch kind {
+	case "env":
+		secret, ok := os.LookupEnv(at)
+		if !ok {
+			return "", fmt.Errorf("the broker's environment has no variable %s", at)
+		}
+		return secret, nil
+	case "file":
+		f, err := os.Open(at) //nolint:gosec // the operator names it
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = f.Close() }()
+		text, err := io.ReadAll(io.LimitReader(f, maxSecretBytes+1))
+		if err != nil {
+			return "", err
+		}
+		if len(text) > maxSecretBytes {
+			return "", fmt.Errorf("%s has more than %d bytes: it is no credential", at, maxSecretBytes)
+		}
+		return strings.TrimRight(string(text), "\r\n"), nil
+	}
+	return "", fmt.Errorf("%q is no reference", reference)
 }
 
 // environment gives what Terraform gets to see: all of the broker's own, since

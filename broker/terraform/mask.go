@@ -33,7 +33,7 @@ func (e *Engine) maskOf(n broker.Node) func(states ...*state) replacer {
 	known := false
 	return func(states ...*state) replacer {
 		if !known {
-			fixed, known = append(e.sensitiveVariables(n), environmentSecrets()...), true
+			fixed, known = slices.Concat(e.sensitiveVariables(n), environmentSecrets(), credentials(n)), true
 		}
 		texts := slices.Clone(fixed)
 		for _, s := range states {
@@ -102,6 +102,19 @@ func (e *Engine) sensitiveVariables(n broker.Node) []string {
 	var texts []string
 	for _, name := range names {
 		texts = appendTexts(texts, decodeValue(all[name]))
+	}
+	return texts
+}
+
+// credentials lists the secrets of the node's own environment. Those that can't be
+// resolved no run has seen.
+func credentials(n broker.Node) []string {
+	secrets, _ := resolve(n.Credentials)
+	var texts []string
+	for _, secret := range secrets {
+		if len(secret) >= minSecret {
+			texts = append(texts, secret)
+		}
 	}
 	return texts
 }

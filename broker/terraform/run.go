@@ -237,6 +237,10 @@ func (e *Engine) start(ctx context.Context, r run, flags ...string) error {
 	if err != nil {
 		return fail(err)
 	}
+	env, err := e.environmentOf(r.node.Environment)
+	if err != nil {
+		return fail(err)
+	}
 	for _, mark := range []string{interruptedMark, killedMark} {
 		if err := removeIfExists(r.file(mark)); err != nil {
 			return fail(err)
@@ -264,7 +268,7 @@ func (e *Engine) start(ctx context.Context, r run, flags ...string) error {
 	// Beyond ctx: the run outlives the caller.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), e.Binary.Path, args...) //nolint:gosec // the operator names the program
 	cmd.Dir = r.dir
-	cmd.Env = e.environment()
+	cmd.Env = env
 	if dir, ok := r.socketDir(); ok {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fail(err)

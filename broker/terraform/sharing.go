@@ -126,7 +126,11 @@ func (e *Engine) startHost(ctx context.Context, r run, key string, shared provid
 	if err := e.prepare(run{node: r.node, dir: dir}); err != nil {
 		return "", err
 	}
-	cmd, err := provider.Start(ctx, provider.Options{Dir: dir, Executable: e.Executable, Env: e.environment(), Limits: e.ProviderLimits})
+	env, err := e.environmentOf(r.node.Environment)
+	if err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	cmd, err := provider.Start(ctx, provider.Options{Dir: dir, Executable: e.Executable, Env: env, Limits: e.ProviderLimits})
 	if err != nil {
 		return "", errors.Join(fmt.Errorf("start a provider host: %w", err), os.RemoveAll(dir))
 	}
@@ -199,7 +203,10 @@ func (e *Engine) sharingKey(n broker.Node) (string, error) {
 	add(e.Binary.Version)
 	add(n.Source.Template)
 	add(string(variables))
-	env := e.environment()
+	env, err := e.environmentOf(n.Environment)
+	if err != nil {
+		return "", err
+	}
 	slices.Sort(env)
 	for _, entry := range env {
 		if name, _, _ := strings.Cut(entry, "="); !accidental(name) {

@@ -140,7 +140,7 @@ func (e *Engine) List(ctx context.Context, p broker.Pool) (broker.Listing, error
 	}
 	listing, err := e.list(ctx, p, scratch)
 	if err != nil {
-		text := e.maskOf(broker.Node{Source: p.Source})().Replace(err.Error())
+		text := e.maskOf(broker.Node{Source: p.Source, Environment: p.Environment})().Replace(err.Error())
 		err = fmt.Errorf("sweep of pool %q: %s", p.Name, text)
 	}
 	return listing, errors.Join(err, os.RemoveAll(scratch))
@@ -160,7 +160,7 @@ func (e *Engine) list(ctx context.Context, p broker.Pool, scratch string) (broke
 	if err := writeFile(file, values); err != nil {
 		return none, err
 	}
-	tf, err := e.terraform(dir)
+	tf, err := e.terraformWith(dir, p.Environment)
 	if err != nil {
 		return none, err
 	}

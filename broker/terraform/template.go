@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -97,6 +98,10 @@ func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, err
 			return fail(append(problems, more...)...)
 		}
 	}
+	if _, err := resolve(p.Credentials); err != nil {
+		problems = append(problems, broker.Errorf(broker.CodeInvalid, "%s", err).
+			WithHint("the pool's credentials name a file (file:PATH) or a variable of the broker's environment (env:NAME) that must be there"))
+	}
 	if p.ProviderSharing {
 		problems = append(problems, checkSharing(filepath.Join(e.templatesDir(), hash))...)
 	}
@@ -104,7 +109,7 @@ func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, err
 		return fail(problems...)
 	}
 	e.warn(ctx, p, hash)
-	source := broker.Source{Template: hash, Generation: generation(hash, canonical), Sweeps: hasSweep(root)}
+	source := broker.Source{Template: hash, Generation: generation(hash, canonical, p.Environ), Sweeps: hasSweep(root)}
 	if len(variables) > 0 {
 		source.Variables, err = e.sealVariables(source.Generation, canonical)
 	}
@@ -235,12 +240,21 @@ func (e *Engine) initialise(ctx context.Context, root, dir string) ([]moduleWarn
 // terraform gives the library's Terraform for a directory, with the environment
 // of runs.
 func (e *Engine) terraform(dir string) (*tfexec.Terraform, error) {
+	return e.terraformWith(dir, broker.Environment{})
+}
+
+// terraformWith is terraform with the environment of a pool.
+func (e *Engine) terraformWith(dir string, own broker.Environment) (*tfexec.Terraform, error) {
 	tf, err := tfexec.NewTerraform(dir, e.Binary.Path)
 	if err != nil {
 		return nil, err
 	}
+	entries, err := e.environmentOf(own)
+	if err != nil {
+		return nil, err
+	}
 	env := map[string]string{}
-	for _, entry := range e.environment() {
+	for _, entry := range entries {
 		name, value, _ := strings.Cut(entry, "=")
 		env[name] = value
 	}
@@ -325,8 +339,13 @@ func (e *Engine) unsealVariables(s broker.Source) ([]byte, error) {
 	return e.Keyring.Open(variablesPurpose, s.Generation, sealed)
 }
 
-func generation(template string, variables []byte) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s", generationVersion, template, variables))
+// An environment that is empty counts for nothing: pools had none once.
+func generation(template string, variables []byte, environ map[string]string) string {
+	text := fmt.Appendf(nil, "%s\n%s\n%s", generationVersion, template, variables)
+	for _, name := range slices.Sorted(maps.Keys(environ)) {
+		text = fmt.Appendf(text, "\n%q=%q", name, environ[name])
+	}
+	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])[:generationDigits]
 }
 

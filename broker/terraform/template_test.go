@@ -333,7 +333,7 @@ func TestVariablesAreSealed(t *testing.T) {
 	e, n := fakeEngine(t, "cp .duffy/apply.tfvars.json seen; state '"+stateMade+"'; summary apply", "")
 	source := n.Source
 	var err error
-	source.Generation = generation(source.Template, []byte(`{"password":"hunter22"}`))
+	source.Generation = generation(source.Template, []byte(`{"password":"hunter22"}`), nil)
 	if source.Variables, err = e.sealVariables(source.Generation, []byte(`{"password":"hunter22"}`)); err != nil {
 		t.Fatal(err)
 	}

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -32,7 +34,7 @@ returned. The state in this directory is the only one that counts meanwhile.
 
 Terraform:     %[4]s
 Environment:   export DUFFY_BROKER=%[5]s
-               and what the broker's own has for it: credentials, proxies, TF_CLI_CONFIG_FILE
+%[6]s               and what the broker's own has for it: credentials, proxies, TF_CLI_CONFIG_FILE
 
   terraform state list
   terraform plan
@@ -169,7 +171,7 @@ func (e *Engine) fillWorkspace(dir string, n broker.Node, s *state) error {
 	}
 	files := map[string][]byte{
 		workspaceVariables:                     variables,
-		workspaceReadme:                        fmt.Appendf(nil, workspaceText, n.ID, n.Pool, n.UID, e.Binary.Path, e.Executable),
+		workspaceReadme:                        fmt.Appendf(nil, workspaceText, n.ID, n.Pool, n.UID, e.Binary.Path, e.Executable, exports(n.Environment)),
 		filepath.Join(ownDir, workspaceRecord): record,
 	}
 	if s != nil {
@@ -334,4 +336,17 @@ func (e *Engine) checkIdle(n broker.Node) error {
 			WithHint("wait for its end, and return the workspace then")
 	}
 	return nil
+}
+
+// exports tells a person what to set for the environment of a node. Secrets are
+// named, not shown.
+func exports(own broker.Environment) string {
+	var lines strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(own.Environ)) {
+		_, _ = fmt.Fprintf(&lines, "               export %s=%q\n", name, own.Environ[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(own.Credentials)) {
+		_, _ = fmt.Fprintf(&lines, "               export %s=...  # the secret of %s\n", name, own.Credentials[name])
+	}
+	return lines.String()
 }

@@ -1,0 +1,4 @@
+pool "a" {
+  module = "../modules/local"
+  credentials = { TOKEN = "file:secret" }
+}

@@ -1,0 +1,4 @@
+pool "a" {
+  module = "../modules/local"
+  environment = { TF_VAR_size = "small" }
+}
