@@ -27,4 +27,5 @@ const (
 	EventTenant  EventKind = "tenant"  // a tenant was made or changed
 	EventRollout EventKind = "rollout" // a rollout began, ended, was paused or resumed
 	EventReload  EventKind = "reload"  // the pools were read again, or refused
+	EventHost    EventKind = "host"    // a host of an inventory was made or changed; NodeID is its id
 )

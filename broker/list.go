@@ -16,12 +16,21 @@ type SessionFilter struct {
 	Limit  int    // at most this many, the lowest ids first; 0 means all
 }
 
-// NodeFilter selects nodes of a list. The zero filter selects the live ones.
+// NodeFilter selects nodes and hosts of a list. The zero filter selects the live
+// nodes and the free hosts.
 type NodeFilter struct {
-	Pool   string
-	States []NodeState // none: all but [NodeGone]
-	After  int64       // only ids above it
-	Limit  int         // at most this many, the lowest ids first; 0 means all
+	Pool string
+	// States and Hosts are the states that nodes and hosts may have. Without both,
+	// nodes have any but [NodeGone], and hosts are free; with one alone there are
+	// none of the other kind.
+	States []NodeState
+	Hosts  []HostState
+	// Inventory selects the hosts of one inventory, without Hosts those that are not
+	// retired, and no nodes. Only then are hosts listed that are occupied: elsewhere
+	// the nodes on them stand for them.
+	Inventory string
+	After     int64 // only ids above it
+	Limit     int   // at most this many, the lowest ids first; 0 means all
 }
 
 // FindSessions lists the sessions that actor may see, its own, or all for an
@@ -66,6 +75,9 @@ func tenantByText(tx ReadTx, text string) (Tenant, error) {
 // FindNodes lists the nodes that actor may see, those lent to it, or all for an
 // admin, as far as the filter selects them.
 func (b *Broker) FindNodes(ctx context.Context, actor Tenant, f NodeFilter) (list []Node, err error) {
+	if f.Inventory != "" || len(f.States) == 0 && len(f.Hosts) > 0 {
+		return nil, nil
+	}
 	states := f.States
 	if len(states) == 0 {
 		states = LiveNodeStates()

@@ -40,6 +40,9 @@ type ReadTx interface {
 	// NodeTerraform gives the sealed Terraform state of a node, nil when none was stored.
 	NodeTerraform(uid string) ([]byte, error)
 
+	Host(id int64) (Host, error)
+	Hosts(q HostQuery) ([]Host, error)
+
 	// Runs gives the runs of a node without their logs, the first one first; none
 	// is no error.
 	Runs(node int64) ([]Run, error)
@@ -88,8 +91,8 @@ type Tx interface {
 	// is stored.
 	SetIdentity(Identity) error
 
-	// CreateNode stores n and sets its ID, which no node had before in this
-	// store. CodeConflict if the UID is known.
+	// CreateNode stores n and sets its ID, which no node and no host had before in
+	// this store. CodeConflict if the UID is known.
 	CreateNode(n *Node) error
 	// UpdateNode replaces the record of n.ID if its stored state is expect: else
 	// a [TransitionError] with Expected set. UID and Pool can't change:
@@ -100,6 +103,14 @@ type Tx interface {
 	DeleteNode(id int64) error
 	// SetNodeTerraform replaces the sealed Terraform state of a node; nil removes it.
 	SetNodeTerraform(uid string, sealed []byte) error
+
+	// CreateHost stores h and sets its ID, which no host and no node had before in
+	// this store. [ErrHostClaimed] if another host has one of its claims.
+	CreateHost(h *Host) error
+	// UpdateHost replaces the record of h.ID if its stored state is expect: else a
+	// [TransitionError] with Expected set. The inventory can't change: CodeInvalid.
+	// [ErrHostClaimed] as of CreateHost.
+	UpdateHost(expect HostState, h Host) error
 
 	// AddRun stores r with its log and sets its ID, which is higher than that of
 	// every run before. The node need not exist.

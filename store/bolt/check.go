@@ -48,6 +48,7 @@ func (s *Store) Check(ctx context.Context) error {
 	t.checkEvents(report)
 	t.checkRuns(report)
 	t.checkIdempotency(report)
+	t.checkHosts(report)
 	if len(findings) == 0 {
 		// Last, since it reads in a goroutine of its own, where faults can't be
 		// caught: by now every page in use has been read.
@@ -169,7 +170,12 @@ type index map[string]string
 // checkRecords decodes every record of a bucket and compares its id with its key
 // and with the bucket's sequence.
 func checkRecords[T any](t *tx, report func(error), bucket string, id func(T) int64) {
-	b, err := t.bucket(bucket)
+	checkRecordsOf(t, report, bucket, bucket, id)
+}
+
+// checkRecordsOf is checkRecords for ids of another bucket's sequence.
+func checkRecordsOf[T any](t *tx, report func(error), bucket, sequence string, id func(T) int64) {
+	b, err := t.bucket(sequence)
 	if err != nil {
 		report(err)
 		return

@@ -77,6 +77,14 @@ func TestCheck(t *testing.T) {
 		{"record under a wrong key", func(t *tx) error { return t.write(bucketSessions, idKey(1), broker.Session{ID: 7}) }, "the record says it is 7"},
 		{"record above the sequence", func(t *tx) error { return t.write(bucketEvents, idKey(7), broker.Event{Seq: 7}) }, "above the sequence"},
 		{"no record", func(t *tx) error { return t.put(bucketNodes, idKey(1), []byte("{")) }, "nodes, key"},
+		{"host claim missing", func(t *tx) error { return t.remove(bucketHostClaims, []byte("hostname h")) }, "host_claims: key"},
+		{"host in a wrong state", func(t *tx) error {
+			return t.put(bucketHostsByState, hostIndexKey(broker.Host{ID: 2, Inventory: "api", NodeID: 1}), nil)
+		}, "hosts_by_state"},
+		{"host with the id of a node", func(t *tx) error {
+			return t.write(bucketHosts, idKey(1), broker.Host{ID: 1, RetiredAt: time.Unix(1, 0)})
+		}, "there is a node 1, too"},
+		{"host above the sequence", func(t *tx) error { return t.write(bucketHosts, idKey(7), broker.Host{ID: 7}) }, "hosts, key 0000000000000007: above the sequence"},
 		{"orphan", func(t *tx) error { return t.put(bucketTerraform, []byte("v"), []byte("x")) }, "no node has uid v"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -103,6 +111,9 @@ func TestCheck(t *testing.T) {
 					return err
 				}
 				if err := t.AddHandouts(1, "a", 1); err != nil {
+					return err
+				}
+				if err := t.CreateHost(&broker.Host{Inventory: "api", Hostname: "h", Address: "192.0.2.1"}); err != nil {
 					return err
 				}
 				return t.CreateTenant(&broker.Tenant{Name: "alice"})

@@ -26,6 +26,9 @@
 //	idempotency        tenant, key -> Idempotency
 //	idempotency_by_time  time, tenant, key
 //	handouts           tenant, pool -> Handouts
+//	hosts              id -> Host; ids are of the sequence of nodes
+//	hosts_by_state     state, inventory, id
+//	host_claims        claim -> id
 //
 // Buckets that came later are made when a file without them is opened.
 //

@@ -37,6 +37,10 @@ const (
 	bucketIdempotency       = "idempotency"
 	bucketIdempotencyByTime = "idempotency_by_time"
 	bucketHandouts          = "handouts"
+
+	bucketHosts        = "hosts"
+	bucketHostsByState = "hosts_by_state"
+	bucketHostClaims   = "host_claims"
 )
 
 func buckets() []string {
@@ -52,6 +56,7 @@ func addedBuckets() []string {
 	return []string{
 		bucketRuns, bucketRunsByNode, bucketRunLogs,
 		bucketEventsBySession, bucketIdempotency, bucketIdempotencyByTime, bucketHandouts, bucketRollouts,
+		bucketHosts, bucketHostsByState, bucketHostClaims,
 	}
 }
 

@@ -26,7 +26,8 @@ type Store struct {
 	events     []broker.Event // by sequence number
 	idempotent map[string]broker.Idempotency
 	handouts   map[string]broker.Handouts
-	lastNode   int64 // the highest ids ever given
+	hosts      map[int64]broker.Host
+	lastNode   int64 // the highest ids ever given; that of nodes and hosts
 	lastSess   int64
 	lastTenant int64
 	lastEvent  int64
@@ -44,6 +45,7 @@ func New() *Store {
 		tenants: make(map[int64]broker.Tenant), health: make(map[string]broker.PoolHealth), rollouts: make(map[string]broker.Rollout),
 		runs: make(map[int64]broker.Run), runLogs: make(map[int64][]byte),
 		idempotent: make(map[string]broker.Idempotency), handouts: make(map[string]broker.Handouts),
+		hosts: make(map[int64]broker.Host),
 	}
 }
 

@@ -23,19 +23,21 @@ type model struct {
 	tenants   map[int64]broker.Tenant
 	health    map[string]broker.PoolHealth
 	events    []broker.Event
+	hosts     map[int64]broker.Host
 	last      struct{ node, session, tenant, event int64 }
 }
 
 func newModel() model {
 	return model{
 		nodes: map[int64]broker.Node{}, terraform: map[string]string{}, sessions: map[int64]broker.Session{},
-		tenants: map[int64]broker.Tenant{}, health: map[string]broker.PoolHealth{},
+		tenants: map[int64]broker.Tenant{}, health: map[string]broker.PoolHealth{}, hosts: map[int64]broker.Host{},
 	}
 }
 
 func (m model) clone() model {
 	m.nodes, m.terraform, m.sessions = maps.Clone(m.nodes), maps.Clone(m.terraform), maps.Clone(m.sessions)
 	m.tenants, m.health, m.events = maps.Clone(m.tenants), maps.Clone(m.health), slices.Clone(m.events)
+	m.hosts = maps.Clone(m.hosts)
 	return m
 }
 
@@ -43,6 +45,7 @@ func (m model) everything() everything {
 	return everything{
 		Nodes: values(m.nodes), Counts: count(values(m.nodes)), Terraform: m.terraform,
 		Sessions: values(m.sessions), Tenants: values(m.tenants), Healths: values(m.health), Events: m.events, Last: m.last.event,
+		Hosts: values(m.hosts), Free: m.freeHosts(),
 	}
 }
 
@@ -91,6 +94,7 @@ func (m *model) draw(t *rapid.T) step {
 	kinds := []func(*rapid.T) step{
 		m.createNode, m.updateNode, m.updateNode, m.deleteNode, m.setTerraform,
 		m.createSession, m.updateSession, m.createTenant, m.updateTenant, m.setHealth, m.appendEvent, m.pruneEvents,
+		m.createHost, m.updateHost, m.updateHost,
 	}
 	return rapid.SampledFrom(kinds).Draw(t, "kind")(t)
 }

@@ -21,8 +21,9 @@ func (s *suite) testPersistence(t *testing.T) {
 			rollout broker.Rollout
 			event   broker.Event
 			idem    broker.Idempotency
+			h       broker.Host
 		)
-		for _, p := range []any{&n, &session, &tenant, &health, &rollout, &event, &idem} {
+		for _, p := range []any{&n, &session, &tenant, &health, &rollout, &event, &idem, &h} {
 			fill(p)
 		}
 		identity := broker.Identity{ID: broker.NewUUID(), CreatedAt: start()}
@@ -38,6 +39,7 @@ func (s *suite) testPersistence(t *testing.T) {
 				func() error { return tx.AppendEvent(&event) },
 				func() error { return tx.SetIdempotency(idem) },
 				func() error { return tx.AddHandouts(1, "a", 2) },
+				func() error { return tx.CreateHost(&h) },
 			} {
 				if err := write(); err != nil {
 					return err
@@ -57,6 +59,7 @@ func (s *suite) testPersistence(t *testing.T) {
 		same(t, "events", read(t, store, events(0, 10)), []broker.Event{event})
 		same(t, "idempotency", read(t, store, idempotency(idem.TenantID, idem.Key)), idem)
 		same(t, "hand-outs", read(t, store, broker.ReadTx.Handouts), []broker.Handouts{{TenantID: 1, Pool: "a", Nodes: 2}})
+		same(t, "host", read(t, store, hostByID(h.ID)), h)
 	})
 	t.Run("ids don't come again", func(t *testing.T) {
 		store := s.open(t)

@@ -37,6 +37,7 @@ func Run(t *testing.T, open Opener, abilities ...Ability) {
 	}
 	t.Run("identity", s.testIdentity)
 	t.Run("nodes", s.testNodes)
+	t.Run("hosts", s.testHosts)
 	t.Run("sessions", s.testSessions)
 	t.Run("tenants", s.testTenants)
 	t.Run("health", s.testHealth)

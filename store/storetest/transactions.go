@@ -23,10 +23,12 @@ type everything struct {
 	Last      int64
 	Handouts  []broker.Handouts
 	Idem      broker.Idempotency // of tenant 1 under "k"
+	Hosts     []broker.Host
+	Free      []broker.Host // of inventory "a"
 }
 
 func readEverything(tx broker.ReadTx) (all everything, err error) {
-	var errs [11]error
+	var errs [13]error
 	all.Identity, errs[0] = tx.Identity()
 	if broker.CodeOf(errs[0]) == broker.CodeNotFound {
 		errs[0] = nil
@@ -43,6 +45,8 @@ func readEverything(tx broker.ReadTx) (all everything, err error) {
 	if all.Idem, errs[9] = tx.Idempotency(1, "k"); broker.CodeOf(errs[9]) == broker.CodeNotFound {
 		errs[9] = nil
 	}
+	all.Hosts, errs[11] = tx.Hosts(broker.HostQuery{})
+	all.Free, errs[12] = tx.Hosts(broker.HostQuery{Inventory: "a", States: []broker.HostState{broker.HostFree}})
 	all.Terraform = make(map[string]string)
 	for _, n := range all.Nodes {
 		sealed, err := tx.NodeTerraform(n.UID)
@@ -79,6 +83,7 @@ func touchEverything(tx broker.Tx) error {
 	}
 	n, e := node("a"), broker.Event{At: start()}
 	s, tenant := broker.Session{TenantID: 1, State: broker.SessionActive}, broker.Tenant{Name: broker.NewUID()}
+	h := broker.Host{Inventory: "a", Hostname: broker.NewUID(), Address: broker.NewUID()}
 	failures, err := tx.PoolHealth("a")
 	if err != nil {
 		return err
@@ -94,6 +99,8 @@ func touchEverything(tx broker.Tx) error {
 		},
 		func() error { return tx.CreateNode(&n) },
 		func() error { return tx.SetNodeTerraform(n.UID, []byte("sealed")) },
+		func() error { return tx.CreateHost(&h) },
+		func() error { h.NodeID = n.ID; return tx.UpdateHost(broker.HostFree, h) },
 		func() error { return tx.CreateSession(&s) },
 		func() error { s.State = broker.SessionRetired; return tx.UpdateSession(broker.SessionActive, s) },
 		func() error { return tx.CreateTenant(&tenant) },
