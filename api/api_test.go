@@ -64,6 +64,7 @@ type fake struct {
 	tenantUpdate  broker.TenantUpdate
 	sessionFilter broker.SessionFilter
 	nodeFilter    broker.NodeFilter
+	host          broker.Host // that was created, or is
 	events        []broker.Event
 	reason        string // of a hold
 	discard       bool   // of a workspace
@@ -229,6 +230,27 @@ func (f *fake) Stats(context.Context, broker.Tenant) ([]broker.Handouts, error) 
 
 func (f *fake) TenantDefaults() broker.TenantDefaults { return broker.TenantDefaults{} }
 
+func (f *fake) CreateHost(_ context.Context, actor broker.Tenant, h broker.Host) (broker.Host, error) {
+	f.actor, f.host = actor, h
+	h.Inventory, h.ID = broker.APIInventory, 5
+	return h, f.err
+}
+
+func (f *fake) RetireHost(_ context.Context, actor broker.Tenant, id int64) (broker.Host, error) {
+	f.actor = actor
+	return broker.Host{ID: id, RetiredAt: time.Unix(1, 0)}, f.err
+}
+
+func (f *fake) Host(_ context.Context, actor broker.Tenant, _ int64) (broker.Host, error) {
+	f.actor = actor
+	return f.host, f.err
+}
+
+func (f *fake) FindHosts(_ context.Context, _ broker.Tenant, filter broker.NodeFilter) ([]broker.Host, error) {
+	f.nodeFilter = filter
+	return nil, f.err
+}
+
 func (f *fake) HoldNode(_ context.Context, actor broker.Tenant, _ int64, reason string) (broker.Node, error) {
 	f.actor, f.reason = actor, reason
 	return f.node, f.err
@@ -381,6 +403,11 @@ func TestAnswers(t *testing.T) {
 		"pools":          {http.MethodGet, "/api/v1/pools", ""},
 		"node":           {http.MethodGet, "/api/v1/nodes/1", ""},
 		"nodes":          {http.MethodGet, "/api/v1/nodes", ""},
+		"node-create": {
+			http.MethodPost, "/api/v1/nodes",
+			`{"hostname": "n1.example.net", "ipaddr": "192.0.2.1", "comment": "c", "pool": "p", "reusable": "no", "data": {"text": "<&>", "arch": "aarch64", "n": 1.50}}`,
+		},
+		"node-update":    {http.MethodPut, "/api/v1/nodes/5", `{"active": false}`},
 		"tenant":         {http.MethodGet, "/api/v1/tenants/2", ""},
 		"tenants":        {http.MethodGet, "/api/v1/tenants", ""},
 		"tenant-update":  {http.MethodPut, "/api/v1/tenants/2", `{"api_key": "reset", "previous_api_key": "keep"}`},

@@ -42,7 +42,9 @@ var authorization = map[string]struct {
 	"GET /api/v1/pools":                           {"", everyTenant},
 	"GET /api/v1/pools/:name":                     {"", everyTenant},
 	"GET /api/v1/nodes":                           {"", everyTenant},
+	"POST /api/v1/nodes":                          {`{"hostname": "h", "ipaddr": "192.0.2.1"}`, statuses{401, 401, 403, 403, 403, 201}},
 	"GET /api/v1/nodes/:id":                       {"", ownOnly},
+	"PUT /api/v1/nodes/:id":                       {`{"active": false}`, statuses{401, 401, 403, 403, 403, 422}}, // Terraform made it
 	"GET /api/v1/nodes/:id/logs":                  {"", adminOnly},
 	"POST /api/v1/nodes/:id/hold":                 {`{}`, statuses{401, 401, 403, 403, 403, 409}}, // it is lent
 	"DELETE /api/v1/nodes/:id/hold":               {"", statuses{401, 401, 403, 403, 403, 409}},   // and not held

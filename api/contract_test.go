@@ -210,24 +210,29 @@ func recordedAuth(t *testing.T, role string) func(*http.Request) {
 // TestDuffy replays the recording against the real domain on a store in memory.
 func TestDuffy(t *testing.T) {
 	base := start(t, Config{Broker: newRecordedBroker(t), AnonymousRead: true})
-	r := replay{sessions: make(map[int64]int64)}
+	r := replay{sessions: make(map[int64]int64), nodes: make(map[int64]int64)}
 	exchanges := readExchanges(t)
 	for _, e := range exchanges {
 		t.Run(fmt.Sprintf("%03d_%s", e.N, e.Case), func(t *testing.T) { r.do(t, base, e) })
+	}
+	if len(r.nodes) != 4 {
+		t.Errorf("%d nodes were made, want 4", len(r.nodes))
 	}
 	if len(exchanges) < 100 {
 		t.Errorf("only %d requests", len(exchanges))
 	}
 }
 
-// replay remembers which of our sessions stands for which of Duffy's.
-type replay struct{ sessions map[int64]int64 }
+// replay remembers which of our sessions, and of the nodes that were posted,
+// stands for which of Duffy's.
+type replay struct{ sessions, nodes map[int64]int64 }
 
 var (
 	sessionPath = regexp.MustCompile(`^/api/v1/sessions/(\d+)$`)
 	wireKey     = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 	wireTime    = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{6})?\+00:00$`)
 	sessionWord = regexp.MustCompile(`\bsession (\d+)\b`)
+	nodeWord    = regexp.MustCompile(`\bnode (\d+)\b`)
 )
 
 func (r *replay) do(t *testing.T, base string, e exchange) {
@@ -274,7 +279,10 @@ func (r *replay) do(t *testing.T, base string, e exchange) {
 	}
 	want, got := decoded(t, e.Want), decoded(t, []byte(a.body))
 	if e.Status == http.StatusCreated {
-		r.sessions[sessionID(want)] = sessionID(got)
+		r.sessions[idOf(want, "session")] = idOf(got, "session")
+		if id := idOf(want, "node"); id != 0 {
+			r.nodes[id] = idOf(got, "node")
+		}
 	}
 	want = r.translate(want)
 	want, got = normalized(t, want, false), normalized(t, got, true)
@@ -297,13 +305,14 @@ func decoded(t *testing.T, b []byte) map[string]any {
 	return v
 }
 
-func sessionID(answer map[string]any) int64 {
-	session, _ := answer["session"].(map[string]any)
-	id, _ := session["id"].(float64)
+// idOf gives the id of what an answer is about, 0 if that is something else.
+func idOf(answer map[string]any, kind string) int64 {
+	object, _ := answer[kind].(map[string]any)
+	id, _ := object["id"].(float64)
 	return int64(id)
 }
 
-// translate puts our session ids for Duffy's, which has used some up for nothing.
+// translate puts our ids for Duffy's, which has used some up for nothing.
 func (r *replay) translate(want map[string]any) map[string]any {
 	sessions, _ := want["sessions"].([]any)
 	if one, ok := want["session"]; ok {
@@ -313,7 +322,13 @@ func (r *replay) translate(want map[string]any) map[string]any {
 		session := s.(map[string]any)
 		session["id"] = float64(r.sessions[int64(session["id"].(float64))])
 	}
+	if ours, ok := r.nodes[idOf(want, "node")]; ok {
+		want["node"].(map[string]any)["id"] = float64(ours)
+	}
 	if detail, ok := want["detail"].(string); ok {
+		detail = nodeWord.ReplaceAllStringFunc(detail, func(s string) string {
+			return fmt.Sprintf("node %d", r.nodes[atoi(strings.TrimPrefix(s, "node "))])
+		})
 		want["detail"] = sessionWord.ReplaceAllStringFunc(detail, func(s string) string {
 			return fmt.Sprintf("session %d", r.sessions[atoi(strings.TrimPrefix(s, "session "))])
 		})

@@ -14,11 +14,16 @@ import (
 
 func (s *server) listNodes(c *gin.Context, actor broker.Tenant) error {
 	var k checker
-	f := broker.NodeFilter{Pool: c.Query("pool"), States: k.states(c), After: k.after(c), Limit: k.limit(c)}
+	f := broker.NodeFilter{Pool: c.Query("pool"), Inventory: c.Query("inventory"), After: k.after(c), Limit: k.limit(c)}
+	f.States, f.Hosts = k.states(c)
 	if err := k.err(""); err != nil {
 		return err
 	}
 	ctx := c.Request.Context()
+	hosts, err := s.cfg.Broker.FindHosts(ctx, actor, f)
+	if err != nil {
+		return err
+	}
 	nodes, err := s.cfg.Broker.FindNodes(ctx, actor, f)
 	if err != nil {
 		return err
@@ -32,7 +37,7 @@ func (s *server) listNodes(c *gin.Context, actor broker.Tenant) error {
 	for _, n := range nodes {
 		wire = append(wire, wireNode(actor, n, specs[n.ID]))
 	}
-	return answer(c, http.StatusOK, v1.NodesAnswer{Action: v1.ActionGet, Nodes: wire})
+	return answer(c, http.StatusOK, v1.NodesAnswer{Action: v1.ActionGet, Nodes: withHosts(wire, hosts, f.Limit)})
 }
 
 func (s *server) showNode(c *gin.Context, actor broker.Tenant) error {
@@ -43,6 +48,9 @@ func (s *server) showNode(c *gin.Context, actor broker.Tenant) error {
 	}
 	ctx := c.Request.Context()
 	n, err := s.cfg.Broker.Node(ctx, actor, id)
+	if broker.CodeOf(err) == broker.CodeNotFound {
+		return s.showHost(c, actor, id, err)
+	}
 	if err != nil {
 		return asDuffy(err)
 	}
@@ -84,14 +92,18 @@ func wireNode(actor broker.Tenant, n broker.Node, spec *broker.NodesSpec) v1.Nod
 	if actor.IsAdmin && actor.ID != 0 { // not for anonymous readers: it can name anything
 		failure = n.Failure
 	}
+	data, err := encode(wireNodeData(n.Outputs, spec))
+	if err != nil { // can't be: provision gives valid JSON
+		data = json.RawMessage("{}")
+	}
 	return v1.Node{
 		RetiredAt: v1.Time{Time: n.RetiredAt},
 		Active:    n.State != broker.NodeGone,
 		CreatedAt: v1.Time{Time: n.CreatedAt},
 		Hostname:  n.Hostname,
 		IPAddr:    n.Address,
-		Pool:      n.Pool,
-		Data:      wireNodeData(n.Outputs, spec),
+		Pool:      &n.Pool,
+		Data:      data,
 		ID:        n.ID,
 		State:     n.State.Wire(),
 		NodeExtra: wireNodeExtra(n.Outputs, n.State),

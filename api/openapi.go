@@ -111,14 +111,28 @@ func operations() []operation {
 		},
 		{
 			id: "listNodes", method: "GET", path: "/api/v1/nodes", tag: "nodes", who: anyTenant,
-			summary: "List the nodes of one's own sessions; admins: all",
+			summary: "List the nodes of one's own sessions; admins: all, and the hosts of inventories that are free",
 			parameters: page(query("pool", "", "the name of a pool: only its nodes"),
+				query("inventory", "", "the name of an inventory: only its hosts, also those in use"),
 				query("state", "", "states with commas between: only nodes in one of them")),
 			answers: []response{ok(v1.NodesAnswer{})},
 		},
 		{
+			id: "createNode", method: "POST", path: "/api/v1/nodes", tag: "nodes", who: admins,
+			summary: "Add a machine to the inventory of the API",
+			body:    v1.NodeCreate{}, needs: []string{"hostname", "ipaddr"},
+			example: `{"hostname": "n1.example.net", "ipaddr": "192.0.2.1", "data": {"arch": "x86_64"}}`,
+			answers: []response{created(v1.NodeAnswer{}), conflict()},
+		},
+		{
 			id: "showNode", method: "GET", path: "/api/v1/nodes/:id", tag: "nodes", who: owner,
 			summary: "Show a node", answers: []response{ok(v1.NodeAnswer{})},
+		},
+		{
+			id: "updateNode", method: "PUT", path: "/api/v1/nodes/:id", tag: "nodes", who: admins,
+			summary: "Take a machine of an inventory out of use for good",
+			body:    v1.NodeUpdate{}, needs: []string{"active"}, example: `{"active": false}`,
+			answers: []response{ok(v1.NodeAnswer{})},
 		},
 		{
 			id: "readNodeLogs", method: "GET", path: "/api/v1/nodes/:id/logs", tag: "nodes", who: admins,

@@ -31,11 +31,12 @@ func (k *checker) atLeast(c *gin.Context, name string, least int64) int64 {
 	return n
 }
 
-// states reads the wire states that nodes of a list may have, none for all.
-func (k *checker) states(c *gin.Context) (states []broker.NodeState) {
+// states reads the wire states that nodes and hosts of a list may have, none of
+// both for all.
+func (k *checker) states(c *gin.Context) (states []broker.NodeState, hosts []broker.HostState) {
 	text, ok := c.GetQuery("state")
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	for word := range strings.SplitSeq(text, ",") {
 		found := false
@@ -44,9 +45,14 @@ func (k *checker) states(c *gin.Context) (states []broker.NodeState) {
 				states, found = append(states, s), true
 			}
 		}
+		for _, s := range broker.HostStates() {
+			if s.Wire() == word {
+				hosts, found = append(hosts, s), true
+			}
+		}
 		if !found {
 			k.fail([]any{"query", "state"}, "there is no state "+word, "value_error.enum", nil)
 		}
 	}
-	return states
+	return states, hosts
 }

@@ -27,9 +27,12 @@ func TestListFilters(t *testing.T) {
 		"/nodes":                                              {},
 		"/nodes?pool=small&state=deployed,failed&after=0&limit=99999999999999": {nodes: broker.NodeFilter{
 			Pool: "small", States: []broker.NodeState{broker.NodeDeployed, broker.NodeHeld, broker.NodeLost, broker.NodeFailed}, Limit: 1<<31 - 1,
+			Hosts: []broker.HostState{broker.HostOccupied},
 		}},
 		"/nodes?state=provisioning": {nodes: broker.NodeFilter{States: []broker.NodeState{broker.NodePlanned, broker.NodeApplying, broker.NodeChecking}}},
-		"/nodes?state=done":         {nodes: broker.NodeFilter{States: []broker.NodeState{broker.NodeGone}}},
+		"/nodes?state=done":         {nodes: broker.NodeFilter{States: []broker.NodeState{broker.NodeGone}, Hosts: []broker.HostState{broker.HostRetired}}},
+		"/nodes?state=unused":       {nodes: broker.NodeFilter{Hosts: []broker.HostState{broker.HostFree}}},
+		"/nodes?inventory=api":      {nodes: broker.NodeFilter{Inventory: "api"}},
 		"/nodes?state=broken":       {wrong: "state"},
 		"/nodes?limit=x":            {wrong: "limit"},
 		"/tenants?limit=x":          {wrong: "limit"},

@@ -22,7 +22,9 @@ func (s *server) routes() {
 	get(v1, "/pools/:name", s.public(s.showPool))
 
 	get(v1, "/nodes", s.reader(s.listNodes))
+	v1.POST("/nodes", s.tenant(s.createNode))
 	get(v1, "/nodes/:id", s.tenant(s.showNode))
+	v1.PUT("/nodes/:id", s.tenant(s.updateNode))
 	get(v1, "/nodes/:id/logs", s.tenant(s.nodeLogs))
 	v1.POST("/nodes/:id/hold", s.tenant(s.holdNode))
 	v1.DELETE("/nodes/:id/hold", s.tenant(s.releaseNode))

@@ -46,6 +46,11 @@ type useCases interface {
 	Node(ctx context.Context, actor broker.Tenant, id int64) (broker.Node, error)
 	Nodes(ctx context.Context, actor broker.Tenant) ([]broker.Node, error)
 
+	CreateHost(ctx context.Context, actor broker.Tenant, h broker.Host) (broker.Host, error)
+	RetireHost(ctx context.Context, actor broker.Tenant, id int64) (broker.Host, error)
+	Host(ctx context.Context, actor broker.Tenant, id int64) (broker.Host, error)
+	FindHosts(ctx context.Context, actor broker.Tenant, f broker.NodeFilter) ([]broker.Host, error)
+
 	HoldNode(ctx context.Context, actor broker.Tenant, id int64, reason string) (broker.Node, error)
 	ReleaseHold(ctx context.Context, actor broker.Tenant, id int64) (broker.Node, error)
 	OpenWorkspace(ctx context.Context, actor broker.Tenant, id int64, reason string) (broker.Node, string, error)

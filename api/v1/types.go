@@ -103,17 +103,17 @@ type NodesAnswer struct {
 
 // Node is a node by itself.
 type Node struct {
-	RetiredAt Time     `json:"retired_at"`
-	Active    bool     `json:"active"`
-	CreatedAt Time     `json:"created_at"`
-	Hostname  string   `json:"hostname"`
-	IPAddr    string   `json:"ipaddr"`
-	Comment   *string  `json:"comment"`
-	Pool      string   `json:"pool"`
-	Reusable  bool     `json:"reusable"`
-	Data      NodeData `json:"data"`
-	ID        int64    `json:"id"`
-	State     string   `json:"state"`
+	RetiredAt Time            `json:"retired_at"`
+	Active    bool            `json:"active"`
+	CreatedAt Time            `json:"created_at"`
+	Hostname  string          `json:"hostname"`
+	IPAddr    string          `json:"ipaddr"`
+	Comment   *string         `json:"comment"`
+	Pool      *string         `json:"pool"` // null: a host of an inventory that names none
+	Reusable  bool            `json:"reusable"`
+	Data      json.RawMessage `json:"data"` // a NodeData; of a host of an inventory any object
+	ID        int64           `json:"id"`
+	State     string          `json:"state"`
 	NodeExtra
 	// FailureClass is the kind of its last failure: throttled, no_capacity, quota,
 	// auth, configuration, unreachable, timeout, interrupted or other. Failure is
@@ -121,6 +121,7 @@ type Node struct {
 	FailureClass string `json:"failure_class,omitempty"`
 	Failure      string `json:"failure,omitempty"`
 	*NodeOperator
+	*NodeHost
 }
 
 // Tenant is whom a session belongs to. SSHKey is always masked.
@@ -245,7 +246,7 @@ type Levels struct {
 type Event struct {
 	Seq       int64  `json:"seq"` // rises by one with each event of the broker
 	At        Time   `json:"at"`
-	Kind      string `json:"kind"` // node, session, tenant, rollout or reload
+	Kind      string `json:"kind"` // node, host, session, tenant, rollout or reload
 	Pool      string `json:"pool,omitempty"`
 	NodeID    int64  `json:"node_id,omitempty"`
 	SessionID int64  `json:"session_id,omitempty"`
