@@ -11,11 +11,18 @@ import (
 )
 
 func newNodeListCommand(s streams, o *clientOptions) *cobra.Command {
-	return simpleCommand(s, o, "list", "List all nodes that exist", cobra.NoArgs,
+	var inventory string
+	cmd := simpleCommand(s, o, "list", "List all nodes that exist, and the free machines of inventories", cobra.NoArgs,
 		func(ctx context.Context, c *client.Client, _ []string) (json.RawMessage, error) {
+			if inventory != "" {
+				a, err := c.Hosts(ctx, inventory)
+				return a.Raw, err
+			}
 			a, err := c.Nodes(ctx)
 			return a.Raw, err
 		})
+	cmd.Flags().StringVar(&inventory, "inventory", "", "list the machines of the inventory of this `name`, also those in use")
+	return cmd
 }
 
 func newNodeShowCommand(s streams, o *clientOptions) *cobra.Command {

@@ -91,6 +91,7 @@ func newRootCommand(s streams) *cobra.Command {
 		newAdminCommand(s),
 		newReloadCommand(s),
 		newRolloutCommand(s),
+		newImportCommand(s),
 		newValidateCommand(s),
 		newKeyCommand(s),
 		newVersionCommand(s),

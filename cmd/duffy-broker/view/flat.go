@@ -49,6 +49,10 @@ func flat(v value) (string, error) {
 		}
 	case v.has("reload"):
 		lines = append(lines, flatReload(v.get("reload")))
+	case v.has("imported_nodes"):
+		for _, n := range v.get("imported_nodes").items {
+			lines = append(lines, flatImport(n))
+		}
 	case v.has("legacy_key"):
 		lines = append(lines, flatLegacyKey(v.get("legacy_key")))
 	case v.has("legacy_keys"):

@@ -51,6 +51,8 @@ func table(v value, now time.Time) (string, error) {
 	case v.has("legacy_key"):
 		k := v.get("legacy_key")
 		return fmt.Sprintf("key %s of %s: %s\nIt is shown this once.\n", k.get("id").text, printable(k.get("tenant").text), printable(k.get("key").text)), nil
+	case v.has("imported_nodes"):
+		return importTable(v.get("imported_nodes").items), nil
 	case v.has("legacy_keys"):
 		return legacyKeysTable(v.get("legacy_keys").items), nil
 	}
