@@ -3,7 +3,6 @@ package api
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -179,7 +178,7 @@ func TestHosts(t *testing.T) {
 			t.Errorf("%s: %s", id, detail)
 		}
 	}
-	if gone := call("admin", "PUT", "/nodes/999", `{"active": false}`, 404); gone["detail"] != http.StatusText(404) || gone["hint"] != "there is no node 999" {
+	if gone := call("admin", "PUT", "/nodes/999", `{"active": false}`, 404); gone["detail"] != "Not Found" || gone["hint"] != "there is no node 999" {
 		t.Errorf("%v", gone)
 	}
 	call("admin", "GET", "/nodes/999", "", 404)

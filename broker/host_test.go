@@ -210,8 +210,10 @@ func TestHosts_occupied(t *testing.T) {
 func TestFindHosts(t *testing.T) {
 	w := newWorld(t, 1) // nodes 1 to 3
 	for i, h := range []broker.Host{
-		{Hostname: "free", Address: "192.0.2.1"}, {Hostname: "pooled", Pool: "plain", Address: "192.0.2.2"},
-		{Hostname: "occupied", Address: "192.0.2.3", NodeID: 1}, {Hostname: "retired", Address: "192.0.2.4", RetiredAt: t0},
+		{Hostname: "free", Address: "192.0.2.1"},
+		{Hostname: "pooled", Pool: "plain", Address: "192.0.2.2"},
+		{Hostname: "occupied", Address: "192.0.2.3", NodeID: 1},
+		{Hostname: "retired", Address: "192.0.2.4", RetiredAt: t0},
 		{Hostname: "lab", Inventory: "lab", Address: "192.0.2.5"},
 	} {
 		if h.Inventory == "" {
