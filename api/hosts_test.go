@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	v1 "github.com/duffy-broker/duffy-broker/api/v1"
 	"github.com/duffy-broker/duffy-broker/broker"
 	"github.com/duffy-broker/duffy-broker/store/memory"
 )
@@ -186,5 +187,18 @@ func TestHosts(t *testing.T) {
 	call("admin", "POST", "/nodes", `{"hostname": "a", "ipaddr": "192.0.2.1"}`, 201)
 	if detail := call("admin", "POST", "/nodes", `{"hostname": "a", "ipaddr": "192.0.2.1"}`, 409)["detail"]; detail != "node 91 has the host name 'a' already" {
 		t.Errorf("%v", detail)
+	}
+}
+
+// Hosts stand among nodes by their ids, and a page has the first of both.
+func TestWithHosts(t *testing.T) {
+	for limit, want := range map[int]string{0: "2 3 5 7 9", 3: "2 3 5", 9: "2 3 5 7 9"} {
+		var got []string
+		for _, n := range withHosts([]v1.Node{{ID: 3}, {ID: 9}}, []broker.Host{{ID: 2}, {ID: 5}, {ID: 7}}, limit) {
+			got = append(got, fmt.Sprint(n.ID))
+		}
+		if got := strings.Join(got, " "); got != want {
+			t.Errorf("limit %d: %s, want %s", limit, got, want)
+		}
 	}
 }
