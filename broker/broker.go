@@ -22,12 +22,13 @@ type KeyHasher interface {
 	CurrentAPIKeyHash(hash []byte) bool
 }
 
-// Config is what a [Broker] is made of. All fields but Logs, Workspaces,
-// Reloader and ContextualizeTimeout are required.
+// Config is what a [Broker] is made of. All fields but ImportedKeys, Logs,
+// Workspaces, Reloader and ContextualizeTimeout are required.
 type Config struct {
 	Store          Store
 	Contextualizer Contextualizer
 	Keys           KeyHasher
+	ImportedKeys   ImportedKeys // nil: a tenant that was imported needs a new key
 	Pools          *PoolSet
 	Logs           RunLogs    // for NodeLog alone
 	Workspaces     Workspacer // for the workspaces of held nodes alone
@@ -65,6 +66,8 @@ type Broker struct {
 
 	defaults atomic.Pointer[TenantDefaults]
 
+	imported *importedLine
+
 	workspaceMu sync.Mutex // workspaces are opened, returned and tidied one at a time
 }
 
@@ -73,7 +76,7 @@ func New(cfg Config) *Broker {
 	if cfg.ContextualizeTimeout == 0 {
 		cfg.ContextualizeTimeout = DefaultContextualizeTimeout
 	}
-	return &Broker{cfg: cfg, serving: make(map[string]bool)}
+	return &Broker{cfg: cfg, serving: make(map[string]bool), imported: newImportedLine()}
 }
 
 // Serving gives the requests that are being served in this process right now,

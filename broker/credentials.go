@@ -60,7 +60,8 @@ func (b *Broker) Tenants(ctx context.Context) (list []Tenant, err error) {
 
 // Authenticate finds the tenant that a name and an API key belong to. Errors:
 // CodeUnauthorized when they don't fit, CodeForbidden when they do and the
-// tenant is retired.
+// tenant is retired, CodeUnavailable when too many logins wait for a comparison
+// with an imported hash.
 func (b *Broker) Authenticate(ctx context.Context, name, key string) (Tenant, error) {
 	var t Tenant
 	err := b.cfg.Store.View(ctx, func(tx ReadTx) (err error) {
@@ -72,22 +73,30 @@ func (b *Broker) Authenticate(ctx context.Context, name, key string) (Tenant, er
 	}
 	// An unknown name costs the same comparison as a known one.
 	hash, ok := t.fits(b.cfg.Keys, key)
-	if !ok || err != nil {
+	adopted := false
+	if !ok && err == nil {
+		if t, adopted, err = b.adoptImported(ctx, t, key); err != nil {
+			return Tenant{}, err
+		}
+	}
+	if !ok && !adopted || err != nil {
 		return Tenant{}, Errorf(CodeUnauthorized, "tenant name and API key don't fit")
 	}
 	if !t.Active() {
 		return Tenant{}, Errorf(CodeForbidden, "tenant '%s' is retired", name)
 	}
-	b.rehash(ctx, t, key, hash)
+	if !adopted {
+		b.rehash(ctx, t, key, hash)
+	}
 	b.noteUse(t.ID)
 	return t, nil
 }
 
 // rehash replaces the hash of an API key, or of a legacy key, that was made with
-// an old key of the broker. It is no part of logging in: where it can't be done
+// an old key of the broker, or by another program. It is no part of logging in: where it can't be done
 // now, the next login tries again.
 func (b *Broker) rehash(ctx context.Context, t Tenant, key string, old []byte) {
-	if b.cfg.Keys.CurrentAPIKeyHash(old) {
+	if _, imported := importedHash(old); !imported && b.cfg.Keys.CurrentAPIKeyHash(old) {
 		return
 	}
 	fresh := b.cfg.Keys.HashAPIKey(key)

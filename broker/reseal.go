@@ -152,6 +152,9 @@ func KeyUses(ctx context.Context, store Store, r Resealer, keyOf func(hash []byt
 			hashes = append(hashes, k.Hash)
 		}
 		for _, hash := range hashes {
+			if _, imported := importedHash(hash); imported {
+				continue // was made without any root key
+			}
 			id := keyOf(hash)
 			use := uses[id]
 			use.APIKeys++

@@ -18,8 +18,9 @@ type Tenant struct {
 	RetiredAt time.Time `json:"retired_at,omitzero"` // not zero: may not log in
 	// SSHKey is one or more public keys, a line each: what contextualize writes.
 	SSHKey string `json:"ssh_key"`
-	// KeyHash is the keyed hash of the API key, never the key. PreviousKeyHash is
-	// that of the key before it, as long as that one is valid, too.
+	// KeyHash is the keyed hash of the API key, never the key, or what
+	// [ImportedHash] gives. PreviousKeyHash is that of the key before it, as long as
+	// that one is valid, too.
 	KeyHash         []byte `json:"key_hash"`
 	PreviousKeyHash []byte `json:"previous_key_hash,omitempty"`
 	// LastUsed is when one of its keys was last used: at most a minute behind.

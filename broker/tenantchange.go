@@ -79,9 +79,8 @@ func (b *Broker) CreateTenant(ctx context.Context, actor, t Tenant) (Tenant, str
 	if !actor.IsAdmin {
 		return Tenant{}, "", errAdminsOnly("create tenants")
 	}
-	// HTTP Basic authentication can't carry others.
-	if strings.ContainsFunc(t.Name, func(r rune) bool { return r < ' ' || r > '~' || r == ':' }) {
-		return Tenant{}, "", Errorf(CodeInvalid, "the name of a tenant is made of printable ASCII characters without ':'")
+	if err := checkTenantName(t.Name); err != nil {
+		return Tenant{}, "", err
 	}
 	key := NewUUID()
 	created := Tenant{
@@ -102,6 +101,14 @@ func (b *Broker) CreateTenant(ctx context.Context, actor, t Tenant) (Tenant, str
 		return Tenant{}, "", err
 	}
 	return created, key, nil
+}
+
+// checkTenantName refuses a name that HTTP Basic authentication can't carry.
+func checkTenantName(name string) error {
+	if strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r > '~' || r == ':' }) {
+		return Errorf(CodeInvalid, "the name of a tenant is made of printable ASCII characters without ':'")
+	}
+	return nil
 }
 
 // UpdateTenant changes a tenant, and gives it back as it is then, with its new

@@ -179,7 +179,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	contextualizer := ssh.New(signer, log)
 	workspaces := new(engineWorkspaces)
 	d.broker = broker.New(broker.Config{
-		Store: store, Contextualizer: contextualizer, Keys: keys, Pools: d.pools, Log: log, Now: time.Now,
+		Store: store, Contextualizer: contextualizer, Keys: keys, ImportedKeys: secret.Bcrypt{}, Pools: d.pools, Log: log, Now: time.Now,
 		Logs: engineLogs{&d}, Workspaces: workspaces, Reloader: d.reloader, Wake: func() { d.loop.Wake() },
 	})
 	d.broker.SetTenantDefaults(file.TenantDefaults)
