@@ -24,6 +24,7 @@ run: build ## run a broker with warm nodes that one can ssh into: no cloud, no r
 programs:
 	@for p in terraform git ssh sshd unshare python3 fish tcsh; do \
 		command -v $$p >/dev/null || test -x /usr/sbin/$$p || echo "skipped: $$p is not installed, so the tests that need it are not run"; done
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo "skipped: PostgreSQL is not installed, so the tests that need it are not run"
 
 .PHONY: test
 test: programs ## run every test, with the race detector where a C compiler is to be had
