@@ -53,7 +53,7 @@ func checkColumns(columns []string) error {
 	for _, column := range requiredColumns() {
 		if !slices.Contains(columns, column) {
 			return broker.Errorf(broker.CodeInvalid, "the table %s has no column %s, only %s", tableTenants, column, strings.Join(columns, ", ")).
-				WithHint("this is not the database of a Duffy v3, or one of before its first release: run its migrations first (duffy migration upgrade head)")
+				WithHint("this is not the database of a Duffy v3: name the one that stands in its configuration, under database.sqlalchemy.sync_url")
 		}
 	}
 	return nil

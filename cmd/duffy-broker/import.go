@@ -10,6 +10,6 @@ func newImportCommand(s streams) *cobra.Command {
 		RunE:                       group,
 		SuggestionsMinimumDistance: 2,
 	}
-	cmd.AddCommand(newImportCSVCommand(s))
+	cmd.AddCommand(newImportDuffyCommand(s), newImportCSVCommand(s))
 	return cmd
 }

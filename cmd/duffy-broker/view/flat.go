@@ -59,6 +59,8 @@ func flat(v value) (string, error) {
 		for _, k := range v.get("legacy_keys").items {
 			lines = append(lines, flatLegacyKey(k))
 		}
+	case v.has("import"):
+		lines = flatTenantImport(v.get("import"))
 	case v.has("session"):
 		lines = flatSession(v.get("session"))
 	case v.has("sessions"):

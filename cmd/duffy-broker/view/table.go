@@ -53,6 +53,8 @@ func table(v value, now time.Time) (string, error) {
 		return fmt.Sprintf("key %s of %s: %s\nIt is shown this once.\n", k.get("id").text, printable(k.get("tenant").text), printable(k.get("key").text)), nil
 	case v.has("imported_nodes"):
 		return importTable(v.get("imported_nodes").items), nil
+	case v.has("import"):
+		return tenantImportTable(v.get("import")), nil
 	case v.has("legacy_keys"):
 		return legacyKeysTable(v.get("legacy_keys").items), nil
 	}
