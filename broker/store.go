@@ -37,6 +37,9 @@ type ReadTx interface {
 	// CountNodes counts a pool's nodes by state without reading them; "" counts
 	// all pools together. States without nodes may be left out.
 	CountNodes(pool string) (map[NodeState]int, error)
+	// CountNodesByPool counts the nodes of every pool that has some, by state,
+	// without reading them. States without nodes may be left out.
+	CountNodesByPool() (map[string]map[NodeState]int, error)
 	// NodeTerraform gives the sealed Terraform state of a node, nil when none was stored.
 	NodeTerraform(uid string) ([]byte, error)
 
@@ -54,6 +57,8 @@ type ReadTx interface {
 
 	Session(id int64) (Session, error)
 	Sessions(q SessionQuery) ([]Session, error)
+	// CountSessions counts the sessions in a state without reading them.
+	CountSessions(state SessionState) (int, error)
 
 	Tenant(id int64) (Tenant, error)
 	TenantByName(name string) (Tenant, error)

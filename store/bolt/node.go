@@ -63,6 +63,34 @@ func (t *tx) CountNodes(pool string) (map[broker.NodeState]int, error) {
 	return counts, nil
 }
 
+// CountNodesByPool implements [broker.ReadTx].
+func (t *tx) CountNodesByPool() (map[string]map[broker.NodeState]int, error) {
+	counts := make(map[string]map[broker.NodeState]int)
+	var group []byte // the state and the pool of the keys that are being counted
+	var in map[broker.NodeState]int
+	var state broker.NodeState
+	err := t.scan(bucketNodesByState, nil, func(key, _ []byte) bool {
+		if len(key) != len(group)+idLen || !bytes.HasPrefix(key, group) || in == nil {
+			s, rest, ok := cutString(key)
+			pool, id, ok2 := cutString(rest)
+			if !ok || !ok2 || len(id) != idLen {
+				_ = t.damaged(fmt.Sprintf("%s, key %x", bucketNodesByState, key))
+				return false
+			}
+			if group, state, in = bytes.Clone(key[:len(key)-idLen]), broker.NodeState(s), counts[string(pool)]; in == nil {
+				in = make(map[broker.NodeState]int)
+				counts[string(pool)] = in
+			}
+		}
+		in[state]++
+		return true
+	})
+	if err == nil {
+		err = t.failure
+	}
+	return counts, err
+}
+
 // NodeTerraform implements [broker.ReadTx].
 func (t *tx) NodeTerraform(uid string) ([]byte, error) {
 	return t.get(bucketTerraform, []byte(uid))

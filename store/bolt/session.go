@@ -35,6 +35,15 @@ func (t *tx) Sessions(q broker.SessionQuery) ([]broker.Session, error) {
 	return readIDs[broker.Session](t, bucketSessions, ids)
 }
 
+// CountSessions implements [broker.ReadTx].
+func (t *tx) CountSessions(state broker.SessionState) (count int, err error) {
+	err = t.scanPrefix(bucketSessionsByState, stateKey(string(state), nil), func(_, _ []byte) bool {
+		count++
+		return true
+	})
+	return count, err
+}
+
 // CreateSession implements [broker.Tx].
 func (t *tx) CreateSession(s *broker.Session) error {
 	id, err := t.nextID(bucketSessions)

@@ -330,6 +330,16 @@ func stringKey(s string) []byte {
 // firstID is the key to begin at for the ids above last.
 func firstID(last int64) []byte { return idKey(max(0, last) + 1) }
 
+// cutString takes the string that a key begins with, made by stringKey.
+func cutString(key []byte) (s, rest []byte, ok bool) {
+	n, used := binary.Uvarint(key)
+	if used <= 0 || n > uint64(len(key)-used) { //nolint:gosec // a length
+		return nil, nil, false
+	}
+	key = key[used:]
+	return key[:n], key[n:], true
+}
+
 // after gives the first key behind all keys that begin with prefix, nil when
 // there can be none.
 func after(prefix []byte) []byte {

@@ -28,6 +28,18 @@ func (t *tx) CountNodes(pool string) (map[broker.NodeState]int, error) {
 	return counts, nil
 }
 
+// CountNodesByPool implements [broker.ReadTx].
+func (t *tx) CountNodesByPool() (map[string]map[broker.NodeState]int, error) {
+	counts := make(map[string]map[broker.NodeState]int)
+	for _, n := range t.nodes {
+		if counts[n.Pool] == nil {
+			counts[n.Pool] = make(map[broker.NodeState]int)
+		}
+		counts[n.Pool][n.State]++
+	}
+	return counts, nil
+}
+
 // NodeTerraform implements [broker.ReadTx].
 func (t *tx) NodeTerraform(uid string) ([]byte, error) { return bytes.Clone(t.terraform[uid]), nil }
 

@@ -16,6 +16,16 @@ func (t *tx) Sessions(q broker.SessionQuery) ([]broker.Session, error) {
 	})
 }
 
+// CountSessions implements [broker.ReadTx].
+func (t *tx) CountSessions(state broker.SessionState) (count int, err error) {
+	for _, s := range t.sessions {
+		if s.State == state {
+			count++
+		}
+	}
+	return count, nil
+}
+
 // CreateSession implements [broker.Tx].
 func (t *tx) CreateSession(s *broker.Session) error {
 	stored := *s

@@ -415,6 +415,14 @@ func (m *model) query(rt *rapid.T, store broker.Store) {
 			return err
 		}
 		maps.DeleteFunc(counts, func(_ broker.NodeState, n int) bool { return n == 0 })
+		byPool, err := tx.CountNodesByPool()
+		if err != nil {
+			return err
+		}
+		if got := byPool[q.Pool]; q.Pool != "" {
+			maps.DeleteFunc(got, func(_ broker.NodeState, n int) bool { return n == 0 })
+			same(rt, "counts by pool, of "+q.Pool, got, count(choose(values(m.nodes), broker.NodeQuery{Pool: q.Pool})))
+		}
 		same(rt, "counts of pool "+q.Pool, counts, count(choose(values(m.nodes), broker.NodeQuery{Pool: q.Pool})))
 		sessions, err := tx.Sessions(sq)
 		if err != nil {

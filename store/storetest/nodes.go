@@ -225,6 +225,14 @@ func (s *suite) testNodeQueries(t *testing.T) {
 			}
 		}
 	}
+	byPool := make(map[string]map[broker.NodeState]int)
+	for _, n := range all {
+		if byPool[n.Pool] == nil {
+			byPool[n.Pool] = make(map[broker.NodeState]int)
+		}
+		byPool[n.Pool][n.State]++
+	}
+	same(t, "counts by pool", read(t, store, broker.ReadTx.CountNodesByPool), byPool)
 	same(t, "nodes in full", read(t, store, nodes(broker.NodeQuery{States: broker.NodeStates()})), all)
 }
 

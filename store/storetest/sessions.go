@@ -103,6 +103,16 @@ func (s *suite) testSessionQueries(t *testing.T) {
 	for _, state := range sessionStates() {
 		stateSets = append(stateSets, []broker.SessionState{state})
 	}
+	for _, state := range append(sessionStates(), "unheard-of", "act") {
+		want := 0
+		for _, n := range all {
+			if n.State == state {
+				want++
+			}
+		}
+		got := read(t, store, func(tx broker.ReadTx) (int, error) { return tx.CountSessions(state) })
+		same(t, fmt.Sprintf("sessions that are %s", state), got, want)
+	}
 	for _, tenant := range []int64{0, 1, 2, 255, 256, 257, 3} {
 		for _, states := range stateSets {
 			var want []broker.Session
