@@ -10,7 +10,8 @@ import (
 	"github.com/duffy-broker/duffy-broker/broker"
 )
 
-// Config is what a [Loop] is made of. All fields but Observe are required.
+// Config is what a [Loop] is made of. All fields but Observe and ObservePass are
+// required.
 type Config struct {
 	Store          broker.Store
 	Provisioner    broker.Provisioner
@@ -31,6 +32,8 @@ type Config struct {
 	// Observe is told of each node that the loop took to a new state, after the
 	// commit. It must not block.
 	Observe func(broker.Node)
+	// ObservePass is told of each pass when it is over. It must not block.
+	ObservePass func(Pass)
 }
 
 const (
@@ -66,14 +69,19 @@ type Loop struct {
 	mu      sync.Mutex
 	busy    map[int64]bool
 	tidied  time.Time // when old records were last looked at
-	limits  limits    // belongs to the pass, as the turns do
+	passed  time.Time // when a pass last succeeded
+	limits  limits    // belongs to the pass, as the turns and the backlog do
 	turns   turns
+	backlog backlog
 }
 
 // New makes a Loop; Run starts it.
 func New(cfg Config) *Loop {
 	if cfg.Observe == nil {
 		cfg.Observe = func(broker.Node) {}
+	}
+	if cfg.ObservePass == nil {
+		cfg.ObservePass = func(Pass) {}
 	}
 	if cfg.Soon == nil {
 		cfg.Soon = func(string) {}
@@ -102,6 +110,7 @@ func (l *Loop) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		due, err := l.pass(ctx)
+		l.over(time.Since(began), err)
 		wait := tick
 		switch {
 		case err != nil && ctx.Err() == nil:
@@ -183,7 +192,9 @@ func (l *Loop) pass(ctx context.Context) (due time.Time, err error) {
 	w.Tokens = l.limits.fill(accounts, now)
 	w.Unmet = l.cfg.Unmet(now)
 	w.Turns = l.turns.byPool
-	actions, due := Plan(now, w)
+	planned := plan(now, w)
+	actions, due := planned.actions, planned.due
+	l.backlog = planned.backlog()
 	jobs, err := l.commit(ctx, now, actions)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("commit the plan: %w", err)

@@ -90,8 +90,13 @@ const (
 // due next though nothing changes (zero: never). It is pure. Planning again after
 // the actions were done, or are being done, gives nothing.
 func Plan(now time.Time, w World) (actions []Action, due time.Time) {
+	p := plan(now, w)
+	return p.actions, p.due
+}
+
+func plan(now time.Time, w World) *planner {
 	w.Tokens = maps.Clone(w.Tokens) // it is counted down
-	p := planner{now: now, World: w, pools: make(map[string]*pool), sessions: make(map[int64]*broker.Session)}
+	p := &planner{now: now, World: w, pools: make(map[string]*pool), sessions: make(map[int64]*broker.Session)}
 	p.sort()
 	p.endSessions()
 	p.repairLinks()
@@ -101,7 +106,7 @@ func Plan(now time.Time, w World) (actions []Action, due time.Time) {
 	p.spendBudget()
 	p.check()
 	p.forget()
-	return p.actions, p.due
+	return p
 }
 
 type planner struct {

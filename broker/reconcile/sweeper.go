@@ -12,7 +12,8 @@ import (
 	"github.com/duffy-broker/duffy-broker/broker"
 )
 
-// SweeperConfig is what a [Sweeper] is made of. All fields are required.
+// SweeperConfig is what a [Sweeper] is made of. All fields but Observe are
+// required.
 type SweeperConfig struct {
 	Store  broker.Store
 	Lister broker.Lister
@@ -21,6 +22,8 @@ type SweeperConfig struct {
 	Now    func() time.Time
 	// Wake tells the loop that there is something to destroy. It must not block.
 	Wake func()
+	// Observe is told of each sweep when it is over. It must not block.
+	Observe func(SweepSeen)
 }
 
 const (
@@ -53,6 +56,9 @@ type swept struct {
 
 // NewSweeper makes a Sweeper; Run starts it.
 func NewSweeper(cfg SweeperConfig) *Sweeper {
+	if cfg.Observe == nil {
+		cfg.Observe = func(SweepSeen) {}
+	}
 	return &Sweeper{cfg: cfg, wake: make(chan struct{}, 1), soon: map[string]time.Time{}, pools: map[string]*swept{}}
 }
 
@@ -136,6 +142,7 @@ func (s *Sweeper) pass(ctx context.Context, p broker.Pool) {
 	if err != nil {
 		memory.Sightings = Sightings{Listed: memory.Listed}
 		s.cfg.Log.WarnContext(ctx, "sweep: the listing has failed; nothing follows from it", "pool", p.Name, "error", err)
+		s.cfg.Observe(SweepSeen{Pool: p.Name, Result: SweepFailed})
 		return
 	}
 	w := SweepWorld{Pool: p, Began: began, Listing: listing, Earlier: memory.Sightings}
@@ -143,12 +150,14 @@ func (s *Sweeper) pass(ctx context.Context, p broker.Pool) {
 	if err != nil {
 		if ctx.Err() == nil {
 			s.cfg.Log.ErrorContext(ctx, "sweep: what was found can't be written down; it is looked for again", "pool", p.Name, "error", err)
+			s.cfg.Observe(SweepSeen{Pool: p.Name, Result: SweepFailed})
 		}
 		return // the sightings stay as they were
 	}
 	memory.Sightings = plan.Sightings
 	if plan.Distrusted != "" {
 		s.cfg.Log.WarnContext(ctx, "sweep: nothing follows from the listing", "pool", p.Name, "reason", plan.Distrusted, "listed", len(listing.Nodes))
+		s.cfg.Observe(SweepSeen{Pool: p.Name, Result: SweepDistrusted})
 		return
 	}
 	for _, uid := range plan.Malformed {
@@ -162,6 +171,7 @@ func (s *Sweeper) pass(ctx context.Context, p broker.Pool) {
 	}
 	s.cfg.Log.InfoContext(ctx, "swept", "pool", p.Name, "listed", len(listing.Nodes), "unknown", len(plan.Sightings.Unknown),
 		"missing", len(plan.Sightings.Missing), "leaks", len(plan.Leaks), "vanished", len(plan.Vanished), "left_for_next", plan.Left)
+	s.cfg.Observe(seenBy(p.Name, plan, done))
 	if len(done) > 0 {
 		s.cfg.Wake()
 	}
