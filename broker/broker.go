@@ -67,6 +67,7 @@ type Broker struct {
 	defaults atomic.Pointer[TenantDefaults]
 
 	imported *importedLine
+	writable writable
 
 	workspaceMu sync.Mutex // workspaces are opened, returned and tidied one at a time
 }
