@@ -508,7 +508,7 @@ func TestRoutes_needAuthentication(t *testing.T) {
 		h.ServeHTTP(rec, httptest.NewRequest(route.Method, path, strings.NewReader("{")))
 		want := http.StatusUnauthorized
 		switch {
-		case route.Path == "/health", route.Path == "/openapi.json", route.Path == "/docs":
+		case strings.HasPrefix(route.Path, "/health"), route.Path == "/readyz", route.Path == "/openapi.json", route.Path == "/docs":
 			want = http.StatusOK
 		case strings.HasPrefix(route.Path, "/Node/"), route.Path == "/Inventory", strings.HasSuffix(route.Path, "/webhook"):
 			want = http.StatusNotFound // there is no legacy API without its settings, no webhook without its secret

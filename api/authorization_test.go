@@ -66,6 +66,9 @@ var authorization = map[string]struct {
 	"POST /api/v1/tenants/:id/legacy-keys":        {`{}`, statuses{401, 401, 403, 403, 403, 201}},
 	"DELETE /api/v1/tenants/:id/legacy-keys/:key": {"", statuses{401, 401, 403, 403, 403, 204}},
 	"GET /health":                                 {"", public},
+	"GET /healthz":                                {"", public},
+	"GET /readyz":                                 {"", public},
+	"GET /metrics":                                {"", adminOnly},
 	"GET /openapi.json":                           {"", public},
 	"GET /docs":                                   {"", public},
 	"GET /Node/get":                               {"", nothing}, // the legacy API knows other keys, and has tests of its own
@@ -125,7 +128,7 @@ func callAs(t *testing.T, caller string, route gin.RouteInfo, body string) int {
 	if strings.HasSuffix(route.Path, "/events") {
 		close(stopping) // so that the stream ends
 	}
-	h := New(Config{Broker: b, Log: slog.New(slog.DiscardHandler), Stopping: stopping})
+	h := New(Config{Broker: b, Log: slog.New(slog.DiscardHandler), Stopping: stopping, Metrics: plainText("metrics")})
 	req := httptest.NewRequest(route.Method, path, strings.NewReader(body))
 	recordedAuth(t, caller)(req)
 	answer := httptest.NewRecorder()

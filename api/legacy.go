@@ -88,6 +88,7 @@ func (s *server) legacy(h legacyHandler) gin.HandlerFunc {
 		if l == nil || !l.MainPort && !s.legacyAlone {
 			return errNoRoute()
 		}
+		c.Set(keyLegacy, true)
 		l.announce(c, s.now())
 		return h(c, l)
 	})
@@ -123,13 +124,11 @@ func (s *server) legacyTenant(c *gin.Context) (t broker.Tenant, known bool, err 
 		})
 	})
 	if err == nil {
+		c.Set(keyTenant, t.Name)
 		err = s.withinRate(c, t)
 	}
 	if broker.CodeOf(err) == broker.CodeUnauthorized {
 		return broker.Tenant{}, false, nil
-	}
-	if err == nil {
-		c.Set(keyTenant, t.Name)
 	}
 	return t, err == nil, err
 }
@@ -280,6 +279,7 @@ func (s *server) legacyDone(c *gin.Context, _ *Legacy) error {
 		return err
 	}
 	if c.Query("ssid") == "" {
+		c.Set(keyError, broker.Errorf(broker.CodeInvalid, "ssid is missing"))
 		return legacyText(c, legacyParameters)
 	}
 	if !tenant.Active() {
@@ -305,6 +305,7 @@ func (s *server) legacyFail(c *gin.Context, l *Legacy) error {
 		return err
 	}
 	if c.Query("ssid") == "" {
+		c.Set(keyError, broker.Errorf(broker.CodeInvalid, "ssid is missing"))
 		return legacyText(c, legacyParameters)
 	}
 	if !tenant.Active() {

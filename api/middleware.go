@@ -44,6 +44,7 @@ func (s *server) accessLog(c *gin.Context) {
 }
 
 func (s *server) logRequest(c *gin.Context, duration time.Duration) {
+	s.observe(c, duration)
 	level := slog.LevelInfo
 	attrs := []slog.Attr{
 		slog.String("method", c.Request.Method),

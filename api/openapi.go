@@ -224,6 +224,19 @@ func operations() []operation {
 			summary: "Tell whether the broker can work", answers: []response{ok(v1.Health{}), {http.StatusServiceUnavailable, jsonType, v1.Error{}}},
 		},
 		{
+			id: "alive", method: "GET", path: "/healthz", tag: "operation", who: anybody,
+			summary: "Tell that the broker runs", answers: []response{ok(v1.Health{})},
+		},
+		{
+			id: "ready", method: "GET", path: "/readyz", tag: "operation", who: anybody,
+			summary: "Tell whether the broker does its work: the store takes changes, the nodes are looked at, and no stop was asked for",
+			answers: []response{ok(v1.Health{}), {http.StatusServiceUnavailable, jsonType, v1.Error{}}},
+		},
+		{
+			id: "metrics", method: "GET", path: "/metrics", tag: "operation", who: admins,
+			summary: "Give the metrics, for Prometheus", answers: []response{flow("text/plain"), {http.StatusNotFound, jsonType, v1.Error{}}},
+		},
+		{
 			id: "listLegacyKeys", method: "GET", path: "/api/v1/legacy-keys", tag: "legacy keys", who: admins,
 			summary: "List the keys of the legacy API, with their use", answers: []response{ok(v1.LegacyKeysAnswer{})},
 		},

@@ -51,6 +51,9 @@ func (s *server) routes() {
 	v1.DELETE("/tenants/:id/legacy-keys/:key", s.tenant(s.deleteLegacyKey))
 
 	get(s.engine, "/health", s.handle(s.health))
+	get(s.engine, "/healthz", s.handle(alive))
+	get(s.engine, "/readyz", s.handle(s.ready))
+	get(s.engine, "/metrics", s.tenant(s.showMetrics))
 
 	get(s.engine, "/openapi.json", s.handle(s.showDocument))
 	get(s.engine, "/docs", s.handle(showDocs))

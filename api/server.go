@@ -109,6 +109,14 @@ type Config struct {
 	// who tell know WebhookSecret; without one there is no webhook.
 	Webhook       func()
 	WebhookSecret []byte
+	// Observe is told of each request that was answered. It must not block. Nil:
+	// nobody is told.
+	Observe func(Seen)
+	// Metrics answers /metrics, for admins only. Nil: not found.
+	Metrics http.Handler
+	// Ready tells whether the broker can work; its error goes to whoever asks for
+	// /readyz. Nil: always.
+	Ready func(context.Context) error
 }
 
 type server struct {

@@ -276,7 +276,7 @@ type StatsAnswer struct {
 	Handouts []Handouts `json:"handouts"`
 }
 
-// Health is the answer of /health.
+// Health is the answer of /health, /healthz and /readyz.
 type Health struct {
 	Status  string `json:"status"`
 	Version string `json:"version,omitempty"`
