@@ -203,8 +203,8 @@ func handoutResult(err error) string {
 }
 
 // Reload notes whether pools.hcl was taken over, at the start too.
-func (m *Metrics) Reload(err error) {
-	if err != nil {
+func (m *Metrics) Reload(ok bool) {
+	if !ok {
 		m.reloaded.Set(0)
 		return
 	}

@@ -227,7 +227,7 @@ func TestEachMetricChanges(t *testing.T) {
 		defer func() { stop() }()
 		wait := func(d time.Duration) func() { return func() { time.Sleep(d); synctest.Wait() } }
 		w.step("start", func() {
-			w.m.Reload(nil)
+			w.m.Reload(true)
 			stop = w.start()
 			wait(time.Second)()
 		}, map[string]float64{
@@ -239,7 +239,7 @@ func TestEachMetricChanges(t *testing.T) {
 		// Those that say when something last was, and how often a thing that goes on by itself.
 		before := w.scrape()
 		wait(time.Minute)()
-		w.m.Reload(nil)
+		w.m.Reload(true)
 		after := w.scrape()
 		for _, name := range []string{"config_last_reload_success_timestamp_seconds", "reconcile_last_pass_timestamp_seconds", "reconcile_pass_duration_seconds"} {
 			if after["duffy_broker_"+name] <= before["duffy_broker_"+name] {
@@ -311,7 +311,7 @@ func TestEachMetricChanges(t *testing.T) {
 			w.m.Request("/api/v1/pools/:name", http.MethodGet, 201, time.Millisecond)
 			w.m.Request("", "BREW", 404, time.Millisecond)
 			w.m.LegacyCall("/Node/get", "ci", "capacity")
-			w.m.Reload(errors.New("a mistake"))
+			w.m.Reload(false)
 		}, map[string]float64{
 			`http_request_duration_seconds{method="GET",route="/api/v1/pools/:name",status="2xx"}`: 2,
 			`http_request_duration_seconds{method="other",route="none",status="4xx"}`:              1,
@@ -365,7 +365,7 @@ func (w *world) everything() {
 	w.m.Request("/api/v1/pools", http.MethodGet, 200, time.Millisecond)
 	w.m.LegacyCall("/Node/get", "ci", "ok")
 	w.m.Handout(time.Millisecond, nil)
-	w.m.Reload(nil)
+	w.m.Reload(true)
 	w.m.Sweep("a", "ok", 1, 1, 1)
 	w.m.Pass(time.Millisecond, nil, nil, nil)
 	p := w.m.Provisioner(running{new(brokertest.Cloud)})

@@ -152,6 +152,7 @@ func (d *daemon) applyPools(ctx context.Context, file *config.File) (int, error)
 
 // noteReload tells the operator of a reload, in the log and as an event.
 func (d *daemon) noteReload(ctx context.Context, r broker.Reload) {
+	d.meters.Reload(r.Problem == "")
 	if r.Problem != "" {
 		d.log.ErrorContext(ctx, "pools are left as they were", "by", r.By, "error", r.Problem, "hint", r.Hint)
 	} else {

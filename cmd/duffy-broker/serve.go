@@ -45,6 +45,7 @@ type serveOptions struct {
 	tlsCert       string
 	tlsKey        string
 	legacy        string
+	metrics       string
 	terraform     string
 	anonymous     bool
 	rate          float64
@@ -82,6 +83,7 @@ func newServeCommand(s streams) *cobra.Command {
 	f.StringVar(&o.tlsKey, "tls-key", "", "PEM `file` with the key of that certificate")
 	f.StringVar(&o.keyFile, "key-file", "", "`file` with the root key (also "+keyFileVariable+", or base64 in "+keyVariable+"; default: one in the data directory)")
 	f.StringVar(&o.legacy, "legacy-listen", "", "`address` to serve the legacy API alone on, once more; pools.hcl needs a legacy block")
+	f.StringVar(&o.metrics, "metrics-listen", "", "`address` to serve /metrics on without authentication, once more; the API has it for admins")
 	f.StringVar(&o.terraform, "terraform", "", "Terraform `binary`: a path or a name such as tofu (default: terraform on PATH, else one is installed)")
 	f.BoolVar(&o.anonymous, "anonymous-read", false, "let callers without credentials list all sessions, nodes and pools, as Duffy does")
 	f.DurationVar(&o.poll, "poll", 0, "how often to look whether the pools or their modules have changed, and read them again; 0: only at SIGHUP and when asked")
@@ -159,6 +161,14 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 		defer func() { _ = legacyListener.Close() }() // closed already after an ordinary end
 	}
 
+	var metricsListener net.Listener
+	if o.metrics != "" {
+		if metricsListener, err = listen(ctx, o.metrics); err != nil {
+			return err
+		}
+		defer func() { _ = metricsListener.Close() }() // closed already after an ordinary end
+	}
+
 	keys, err := dir.openKeys(ctx, log, o.keyFile)
 	if err != nil {
 		return err
@@ -208,12 +218,16 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	if err := d.prune(ctx); err != nil {
 		return err
 	}
+	if err := d.newMeters(store, metricsListener); err != nil {
+		return err
+	}
 	d.sweeper = reconcile.NewSweeper(reconcile.SweeperConfig{
-		Store: store, Lister: d.engine, Pools: d.pools, Log: log, Now: time.Now, Wake: func() { d.loop.Wake() },
+		Observe: d.meters.observeSweep,
+		Store:   store, Lister: d.engine, Pools: d.pools, Log: log, Now: time.Now, Wake: func() { d.loop.Wake() },
 	})
 	d.loop = reconcile.New(reconcile.Config{
-		Soon:  d.sweeper.Soon,
-		Store: store, Provisioner: d.engine, Contextualizer: contextualizer, Pools: d.pools,
+		Soon: d.sweeper.Soon, ObservePass: d.meters.observePass,
+		Store: store, Provisioner: d.meters.Provisioner(d.engine), Contextualizer: contextualizer, Pools: d.pools,
 		Serving: d.broker.Serving, Unmet: d.broker.Unmet, Runs: terraformRuns(ctx, log, file.Terraform), Log: log, Now: time.Now, Observe: d.observe,
 	})
 	if err := d.introduce(ctx, id); err != nil {
@@ -249,6 +263,7 @@ type daemon struct {
 	loop           *reconcile.Loop
 	sweeper        *reconcile.Sweeper
 	engine         *terraform.Engine
+	meters         meters
 
 	proxies   []netip.Prefix
 	terraform config.Terraform // as it was at the start
@@ -266,13 +281,14 @@ type daemon struct {
 // run serves until ctx ends, then stops in order. A second signal, which stop
 // makes deadly again, cuts that short.
 func (d *daemon) run(ctx context.Context, stop func(), o serveOptions, webhookSecret []byte) error {
-	cfg := api.Config{Broker: d.broker, Log: d.log, Version: version(), AnonymousRead: o.anonymous, Legacy: d.legacy.Load, TenantRate: o.rate, TrustedProxies: d.proxies, Webhook: d.push, WebhookSecret: webhookSecret}
+	cfg := api.Config{Broker: timedBroker{d.broker, d.meters}, Log: d.log, Version: version(), AnonymousRead: o.anonymous, Legacy: d.legacy.Load, TenantRate: o.rate, TrustedProxies: d.proxies, Webhook: d.push, WebhookSecret: webhookSecret}
 	streams, endStreams := context.WithCancel(ctx)
 	defer endStreams()
 	cfg.Stopping = streams.Done()
+	cfg.Observe, cfg.Metrics, cfg.Ready = d.meters.observeRequest, d.meters.handler, d.ready
 	server := api.NewServer(api.New(cfg))
 	servers := []*http.Server{server}
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	var parts sync.WaitGroup
 	parts.Go(func() { failed <- server.Serve(d.listener) })
 	if d.legacyListener != nil {
@@ -280,6 +296,12 @@ func (d *daemon) run(ctx context.Context, stop func(), o serveOptions, webhookSe
 		servers = append(servers, legacy)
 		parts.Go(func() { failed <- legacy.Serve(d.legacyListener) })
 		d.log.InfoContext(ctx, "serving the legacy API", "address", d.legacyListener.Addr().String())
+	}
+	if l := d.meters.listener; l != nil {
+		metrics := d.meters.server()
+		servers = append(servers, metrics)
+		parts.Go(func() { failed <- metrics.Serve(l) })
+		d.log.InfoContext(ctx, "serving metrics", "address", l.Addr().String())
 	}
 	loopCtx, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoop()
