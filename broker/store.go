@@ -82,6 +82,11 @@ type ReadTx interface {
 	// LastEvent gives the highest sequence number ever given, 0 at first.
 	LastEvent() (int64, error)
 
+	// Changes says what may have changed since the state that an earlier reading
+	// transaction of this store has seen, whose version it takes. A transaction that
+	// can write knows nothing, and a store may always know nothing.
+	Changes(since Version) (Changes, error)
+
 	// Idempotency gives what SetIdempotency stored under a tenant's key.
 	Idempotency(tenantID int64, key string) (Idempotency, error)
 	// Handouts gives all counters, ordered by tenant, then by pool.

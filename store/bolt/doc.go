@@ -45,6 +45,9 @@
 //
 // # Reading
 //
+// What the last commits have touched is remembered in memory (see changes.go), so
+// that whoever keeps a copy of nodes and sessions reads only those.
+//
 // A read transaction keeps every page alive that has been replaced since it
 // began, and a writer that must enlarge the mapping waits for all of them. So
 // functions given to [Store.View] copy what they need and return; no export or

@@ -23,6 +23,7 @@ type Store struct {
 	closing chan struct{} // closed when Close begins
 	stopped chan struct{} // closed when the writer has ended
 	close   func() error
+	changes changeLog
 
 	// broken is the damage that was met while writing. Only the writer touches
 	// it until stopped is closed.
@@ -75,7 +76,7 @@ func (s *Store) view(ctx context.Context, fn func(*tx) error) error {
 	}
 	defer func() { _ = b.Rollback() }() // of a read transaction: can't fail while it is open
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	t := &tx{b: b, path: s.path}
+	t := &tx{b: b, path: s.path, log: &s.changes}
 	defer t.end()
 	if err := fn(t); err != nil {
 		return err

@@ -71,6 +71,10 @@ type tx struct {
 	b     *bbolt.Tx
 	path  string
 	dirty *bool // set by every write; nil when reading
+	// touched is what is written, for the log of changes; log is what a reader asks.
+	// Each is nil where the other is not.
+	touched *changeSet
+	log     *changeLog
 	// failure is the first error that makes the transaction unfit to be kept:
 	// damage, or a record written without its index. It counts even when the
 	// function overlooks it.
@@ -145,6 +149,7 @@ func (t *tx) put(bucket string, key, value []byte) (err error) {
 		return err
 	}
 	*t.dirty = true
+	t.touched.note(bucket, key)
 	if err := b.Put(key, value); err != nil {
 		return t.fail(fmt.Errorf("write to %s: %w", bucket, err))
 	}
@@ -158,6 +163,7 @@ func (t *tx) remove(bucket string, key []byte) (err error) {
 		return err
 	}
 	*t.dirty = true
+	t.touched.note(bucket, key)
 	if err := b.Delete(key); err != nil {
 		return t.fail(fmt.Errorf("delete from %s: %w", bucket, err))
 	}

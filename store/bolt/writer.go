@@ -163,10 +163,10 @@ func (s *Store) try(group []*call) (int, outcome) {
 	if err != nil {
 		return finish(s.beginError(err))
 	}
-	dirty := false
+	dirty, touched := false, changeSet{}
 	for i, c := range group {
 		clean := !dirty
-		c.turn <- &tx{b: b, path: s.path, dirty: &dirty}
+		c.turn <- &tx{b: b, path: s.path, dirty: &dirty, touched: &touched}
 		if o := <-c.ran; o.failed() {
 			s.rollback(b)
 			o.final = o.final || clean
@@ -177,6 +177,7 @@ func (s *Store) try(group []*call) (int, outcome) {
 		s.rollback(b)
 		return finish(s.broken)
 	}
+	s.changes.add(b.ID(), touched)
 	return finish(s.commit(b))
 }
 

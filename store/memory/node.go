@@ -60,6 +60,7 @@ func (t *tx) CreateNode(n *broker.Node) error {
 		return err
 	}
 	set(t, &t.lastNode, stored.ID)
+	t.touchedNodes = append(t.touchedNodes, stored.ID)
 	n.ID = stored.ID
 	return nil
 }
@@ -87,6 +88,7 @@ func (t *tx) UpdateNode(expect broker.NodeState, n broker.Node) error {
 	if old.UID != n.UID || old.Pool != n.Pool {
 		return broker.Errorf(broker.CodeInvalid, "node %d has uid %s and pool %s: they can't change", n.ID, old.UID, old.Pool)
 	}
+	t.touchedNodes = append(t.touchedNodes, n.ID)
 	return put(t, t.nodes, n.ID, n)
 }
 
@@ -99,6 +101,7 @@ func (t *tx) DeleteNode(id int64) error {
 	if n.State != broker.NodeGone {
 		return broker.Errorf(broker.CodeConflict, "node %d is %s: only a node that is gone can be forgotten", id, n.State)
 	}
+	t.touchedNodes = append(t.touchedNodes, id)
 	remove(t, t.nodes, id)
 	remove(t, t.terraform, n.UID)
 	return nil

@@ -34,6 +34,7 @@ func (t *tx) CreateSession(s *broker.Session) error {
 		return err
 	}
 	set(t, &t.lastSess, stored.ID)
+	t.touchedSessions = append(t.touchedSessions, stored.ID)
 	s.ID = stored.ID
 	return nil
 }
@@ -49,5 +50,6 @@ func (t *tx) UpdateSession(expect broker.SessionState, s broker.Session) error {
 			Object: fmt.Sprintf("session %d", s.ID), From: string(old.State), To: string(s.State), Expected: string(expect),
 		}
 	}
+	t.touchedSessions = append(t.touchedSessions, s.ID)
 	return put(t, t.sessions, s.ID, s)
 }

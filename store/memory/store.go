@@ -34,6 +34,10 @@ type Store struct {
 	runs       map[int64]broker.Run
 	runLogs    map[int64][]byte
 	lastRun    int64
+
+	version     broker.Version
+	nodeChanges map[int64]broker.Version // when each was last touched, those removed included
+	sessChanges map[int64]broker.Version
 }
 
 var _ broker.Store = (*Store)(nil)
@@ -44,6 +48,7 @@ func New() *Store {
 		nodes: make(map[int64]broker.Node), terraform: make(map[string][]byte), sessions: make(map[int64]broker.Session),
 		tenants: make(map[int64]broker.Tenant), health: make(map[string]broker.PoolHealth), rollouts: make(map[string]broker.Rollout),
 		runs: make(map[int64]broker.Run), runLogs: make(map[int64][]byte),
+		version: 1, nodeChanges: make(map[int64]broker.Version), sessChanges: make(map[int64]broker.Version),
 		idempotent: make(map[string]broker.Idempotency), handouts: make(map[string]broker.Handouts),
 		hosts: make(map[int64]broker.Host),
 	}
@@ -64,7 +69,7 @@ func (s *Store) View(ctx context.Context, fn func(broker.ReadTx) error) error {
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
-	return fn(&tx{Store: s})
+	return fn(&tx{Store: s, reading: true})
 }
 
 // Update implements [broker.Store].
@@ -82,7 +87,15 @@ func (s *Store) Update(ctx context.Context, fn func(broker.Tx) error) (err error
 		}
 	}()
 	err = fn(t)
-	keep = err == nil
+	if keep = err == nil; keep {
+		s.version++
+		for _, id := range t.touchedNodes {
+			s.nodeChanges[id] = s.version
+		}
+		for _, id := range t.touchedSessions {
+			s.sessChanges[id] = s.version
+		}
+	}
 	return err
 }
 
@@ -96,11 +109,14 @@ func (s *Store) usable(ctx context.Context) error {
 	return nil
 }
 
-// tx changes the store in place and remembers how to undo it.
+// tx changes the store in place, and remembers how to undo it and what it touched.
 type tx struct {
 	*Store
 
-	undo []func()
+	undo    []func()
+	reading bool
+
+	touchedNodes, touchedSessions []int64
 }
 
 var _ broker.Tx = (*tx)(nil)
@@ -191,4 +207,25 @@ func named(what, name string) error {
 		return broker.Errorf(broker.CodeInvalid, "%s %q is not valid UTF-8", what, name)
 	}
 	return nil
+}
+
+// Changes implements [broker.ReadTx].
+func (t *tx) Changes(since broker.Version) (broker.Changes, error) {
+	if !t.reading {
+		return broker.Changes{}, nil
+	}
+	c := broker.Changes{Version: t.version, Known: since > 0 && since <= t.version}
+	if c.Known {
+		c.Nodes, c.Sessions = after(t.nodeChanges, since), after(t.sessChanges, since)
+	}
+	return c, nil
+}
+
+func after(changes map[int64]broker.Version, since broker.Version) (ids []int64) {
+	for id, version := range changes {
+		if version > since {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }

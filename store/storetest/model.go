@@ -315,6 +315,7 @@ func (s *suite) testModel(t *testing.T) {
 		store := s.open(t)
 		defer func() { finish(t, store) }()
 		m := newModel()
+		var c copied
 		ctx := context.Background()
 		transaction := func(rt *rapid.T) {
 			next := m.clone()
@@ -353,6 +354,11 @@ func (s *suite) testModel(t *testing.T) {
 			"transaction": transaction,
 			"query":       func(rt *rapid.T) { m.query(rt, store) },
 			"":            func(rt *rapid.T) { m.compare(rt, store) },
+			"follow": func(rt *rapid.T) {
+				if err := store.View(ctx, func(tx broker.ReadTx) error { return c.follow(rt, tx) }); err != nil {
+					rt.Fatal(err)
+				}
+			},
 		}
 		if s.reopen != nil {
 			actions["reopen"] = func(rt *rapid.T) {
@@ -360,7 +366,7 @@ func (s *suite) testModel(t *testing.T) {
 					transaction(rt) // reopening is slow: less often
 					return
 				}
-				store = s.restart(t, store)
+				store, c = s.restart(t, store), copied{}
 			}
 		}
 		rt.Repeat(actions)

@@ -46,6 +46,7 @@ func Run(t *testing.T, open Opener, abilities ...Ability) {
 	t.Run("runs", s.testRuns)
 	t.Run("idempotency", s.testIdempotency)
 	t.Run("hand-outs", s.testHandouts)
+	t.Run("changes", s.testChanges)
 	t.Run("transactions", s.testTransactions)
 	t.Run("concurrency", s.testConcurrency)
 	t.Run("persistence", s.testPersistence)
