@@ -115,6 +115,7 @@ type planner struct {
 	pools    map[string]*pool
 	order    []*pool
 	sessions map[int64]*broker.Session
+	lent     map[int64]map[int64]bool // nodes of large sessions: see holds
 	actions  []Action
 	due      time.Time
 
@@ -223,7 +224,7 @@ func (p *planner) sort() {
 				entry.file(&entry.destroy, n, busy)
 			}
 		case broker.NodeLost: // its session may still show it
-			if s := p.sessions[n.SessionID]; s == nil || !holds(s, n.ID) {
+			if s := p.sessions[n.SessionID]; s == nil || !p.holds(s, n.ID) {
 				entry.file(&entry.destroy, n, busy)
 			}
 		case broker.NodeFailed:
@@ -284,7 +285,7 @@ func (p *planner) repairLinks() {
 		if !slices.Contains(held, n.State) {
 			continue
 		}
-		if s := p.sessions[n.SessionID]; s != nil && holds(s, n.ID) {
+		if s := p.sessions[n.SessionID]; s != nil && p.holds(s, n.ID) {
 			continue
 		}
 		kind := ReturnNode
@@ -304,7 +305,35 @@ func (p *planner) hold() {
 }
 
 func holds(s *broker.Session, node int64) bool {
-	return slices.ContainsFunc(s.Nodes, func(l broker.LentNode) bool { return l.ID == node })
+	for i := range s.Nodes {
+		if s.Nodes[i].ID == node {
+			return true
+		}
+	}
+	return false
+}
+
+// manyNodes is from how many nodes on those of a session are looked up by a set:
+// each of them is asked for.
+const manyNodes = 64
+
+// holds tells whether a session has a node.
+func (p *planner) holds(s *broker.Session, node int64) bool {
+	if len(s.Nodes) < manyNodes {
+		return holds(s, node)
+	}
+	set := p.lent[s.ID]
+	if set == nil {
+		set = make(map[int64]bool, len(s.Nodes))
+		for i := range s.Nodes {
+			set[s.Nodes[i].ID] = true
+		}
+		if p.lent == nil {
+			p.lent = make(map[int64]map[int64]bool)
+		}
+		p.lent[s.ID] = set
+	}
+	return set[node]
 }
 
 // release takes nodes out of stock that are not wanted: those of pools that have
@@ -330,6 +359,9 @@ func (p *planner) release() {
 		}
 		if count == 0 && p.crowdedOut(entry) {
 			reason, count = "makes room for a node that can be lent", 1
+		}
+		if count == 0 {
+			continue
 		}
 		// Stale nodes first, then the oldest.
 		slices.SortStableFunc(entry.stock, func(a, b *broker.Node) int {
