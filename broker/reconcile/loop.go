@@ -73,6 +73,10 @@ type Loop struct {
 	limits  limits    // belongs to the pass, as the turns and the backlog do
 	turns   turns
 	backlog backlog
+	mirror  mirror
+	wrong   int // records of the mirror that the last pass had to mend
+
+	verifyEvery time.Duration
 }
 
 // New makes a Loop; Run starts it.
@@ -91,7 +95,8 @@ func New(cfg Config) *Loop {
 	}
 	return &Loop{
 		cfg: cfg, wake: make(chan struct{}, 1), busy: make(map[int64]bool),
-		limits: make(limits), turns: turns{byPool: make(map[string]Turn)},
+		verifyEvery: verifyEvery,
+		limits:      make(limits), turns: turns{byPool: make(map[string]Turn)},
 	}
 }
 
@@ -149,25 +154,41 @@ func ReadWorld(ctx context.Context, store broker.Store, pools []broker.Pool, run
 		if w.Nodes, err = tx.Nodes(broker.NodeQuery{States: states}); err != nil {
 			return err
 		}
-		w.Sessions, err = tx.Sessions(broker.SessionQuery{States: []broker.SessionState{broker.SessionPreparing, broker.SessionActive}})
+		w.Sessions, err = tx.Sessions(broker.SessionQuery{States: holdingStates()})
 		if err != nil {
 			return err
 		}
-		healths, err := tx.PoolHealths()
-		w.Health = make(map[string]broker.PoolHealth, len(healths))
-		for _, h := range healths {
-			w.Health[h.Pool] = h
-		}
-		if err != nil {
-			return err
-		}
-		rollouts, err := tx.Rollouts()
-		w.Rollouts = make(map[string]broker.Rollout, len(rollouts))
-		for _, r := range rollouts {
-			w.Rollouts[r.Pool] = r
-		}
-		return err
+		return w.readPools(tx)
 	})
+	return w, err
+}
+
+// readPools reads what the store keeps of pools.
+func (w *World) readPools(tx broker.ReadTx) error {
+	healths, err := tx.PoolHealths()
+	w.Health = make(map[string]broker.PoolHealth, len(healths))
+	for _, h := range healths {
+		w.Health[h.Pool] = h
+	}
+	if err != nil {
+		return err
+	}
+	rollouts, err := tx.Rollouts()
+	w.Rollouts = make(map[string]broker.Rollout, len(rollouts))
+	for _, r := range rollouts {
+		w.Rollouts[r.Pool] = r
+	}
+	return err
+}
+
+// readWorld is [ReadWorld] of live nodes, by the mirror.
+func (l *Loop) readWorld(ctx context.Context, pools []broker.Pool, now time.Time) (World, error) {
+	w := World{Pools: pools, Runs: l.cfg.Runs}
+	wrong, err := l.mirror.read(ctx, l.cfg.Store, &w, now, l.verifyEvery)
+	l.wrong = wrong
+	if wrong > 0 {
+		l.cfg.Log.ErrorContext(ctx, "the broker's copy of its nodes and sessions was wrong, and was made anew: this is a defect of the broker", "records", wrong)
+	}
 	return w, err
 }
 
@@ -180,8 +201,14 @@ func (l *Loop) pass(ctx context.Context) (due time.Time, err error) {
 	if tidy {
 		states = broker.NodeStates()
 	}
+	l.wrong = 0
 	pools, accounts := l.cfg.Pools.File()
-	w, err := ReadWorld(ctx, l.cfg.Store, pools, l.cfg.Runs, states)
+	var w World
+	if tidy {
+		w, err = ReadWorld(ctx, l.cfg.Store, pools, l.cfg.Runs, states)
+	} else {
+		w, err = l.readWorld(ctx, pools, now)
+	}
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read the store: %w", err)
 	}

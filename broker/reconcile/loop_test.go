@@ -67,7 +67,13 @@ func (w *world) start() {
 	loop = reconcile.New(reconcile.Config{
 		Store: w.store, Provisioner: w.provisioner, Contextualizer: w.cloud, Pools: w.pools,
 		Serving: w.b.Serving, Unmet: w.b.Unmet, Runs: w.runs, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		ObservePass: func(p reconcile.Pass) {
+			if p.Wrong > 0 {
+				w.t.Errorf("%d records of the loop's copy of the store are wrong", p.Wrong)
+			}
+		},
 	})
+	loop.VerifyAlways()
 	if w.admin.ID == 0 {
 		err := w.b.CreateTenants(context.Background(), broker.NewTenant{Tenant: broker.Tenant{Name: "admin", IsAdmin: true, SSHKey: "key"}, APIKey: "a"})
 		if err != nil {

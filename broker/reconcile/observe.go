@@ -13,6 +13,9 @@ type Pass struct {
 	// Creates and Destroys are the Terraform runs that are due and could not be
 	// started, by pool: all that may run at once do, or an account has no token.
 	Creates, Destroys map[string]int
+	// Wrong are the records of the loop's copy of the store that were not as in the
+	// store. There never are any, but for defects.
+	Wrong int
 }
 
 // backlog are the runs that a plan has left for later, by pool.
@@ -39,7 +42,7 @@ func (l *Loop) over(took time.Duration, err error) {
 		l.passed = l.cfg.Now()
 		l.mu.Unlock()
 	}
-	l.cfg.ObservePass(Pass{Took: took, Err: err, Creates: l.backlog.creates, Destroys: l.backlog.destroys})
+	l.cfg.ObservePass(Pass{Took: took, Err: err, Creates: l.backlog.creates, Destroys: l.backlog.destroys, Wrong: l.wrong})
 }
 
 // staleTicks is after how many ticks without a pass a loop counts as stuck.
