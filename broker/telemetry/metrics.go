@@ -66,6 +66,7 @@ type Metrics struct {
 	passes     prometheus.Histogram
 	passErrors prometheus.Counter
 	passedAt   prometheus.Gauge
+	mirror     prometheus.Counter
 }
 
 // waiting are the Terraform runs that a pass of the loop could not start, by pool.
@@ -135,6 +136,10 @@ func New(reg prometheus.Registerer, cfg Config) (*Metrics, error) {
 			Namespace: namespace, Name: "reconcile_last_pass_timestamp_seconds",
 			Help: "When a pass of the reconcile loop last succeeded.",
 		}),
+		mirror: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "reconcile_mirror_errors_total",
+			Help: "Records that were wrong in the loop's copy of the store when the two were compared: defects of the broker.",
+		}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "1; the labels say which broker this is.",
@@ -143,7 +148,7 @@ func New(reg prometheus.Registerer, cfg Config) (*Metrics, error) {
 	info.Set(1)
 	for _, c := range []prometheus.Collector{
 		m.requests, m.handouts, m.legacy, m.inFlight, m.runs, m.runTimes, m.reloaded, m.reloadedAt, m.sweeps, m.findings,
-		m.unresolved, m.passes, m.passErrors, m.passedAt, info, newLevels(m),
+		m.unresolved, m.passes, m.passErrors, m.passedAt, m.mirror, info, newLevels(m),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := reg.Register(c); err != nil {
@@ -225,9 +230,10 @@ func (m *Metrics) Sweep(pool, result string, leaked, vanished, unresolved int) {
 }
 
 // Pass notes a pass of the reconcile loop, with the Terraform runs that it could
-// not start yet, by pool.
-func (m *Metrics) Pass(took time.Duration, err error, applies, destroys map[string]int) {
+// not start yet, by pool, and how many records of its copy of the store were wrong.
+func (m *Metrics) Pass(took time.Duration, err error, applies, destroys map[string]int, wrong int) {
 	m.passes.Observe(took.Seconds())
+	m.mirror.Add(float64(wrong))
 	if err != nil {
 		m.passErrors.Inc()
 		return

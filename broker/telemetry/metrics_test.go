@@ -126,7 +126,7 @@ func newWorld(t *testing.T) *world {
 	loop = reconcile.New(reconcile.Config{
 		Store: w.store, Provisioner: w.m.Provisioner(running{w.cloud}), Contextualizer: w.cloud, Pools: w.pools,
 		Serving: w.b.Serving, Unmet: w.b.Unmet, Runs: 1, Log: log, Now: time.Now,
-		ObservePass: func(p reconcile.Pass) { w.m.Pass(p.Took, p.Err, p.Creates, p.Destroys) },
+		ObservePass: func(p reconcile.Pass) { w.m.Pass(p.Took, p.Err, p.Creates, p.Destroys, p.Wrong) },
 	})
 	if err := w.b.CreateTenants(t.Context(), broker.NewTenant{Tenant: broker.Tenant{Name: "admin", IsAdmin: true}, APIKey: "a"}); err != nil {
 		t.Fatal(err)
@@ -312,10 +312,12 @@ func TestEachMetricChanges(t *testing.T) {
 			w.m.Request("", "BREW", 404, time.Millisecond)
 			w.m.LegacyCall("/Node/get", "ci", "capacity")
 			w.m.Reload(false)
+			w.m.Pass(time.Millisecond, nil, nil, nil, 3)
 		}, map[string]float64{
 			`http_request_duration_seconds{method="GET",route="/api/v1/pools/:name",status="2xx"}`: 2,
 			`http_request_duration_seconds{method="other",route="none",status="4xx"}`:              1,
 			`legacy_calls_total{endpoint="/Node/get",result="capacity",tenant="ci"}`:               1,
+			`reconcile_mirror_errors_total`:                                                        3,
 			`config_last_reload_successful`:                                                        0,
 		})
 		w.step("its pool leaves the file", func() {
@@ -367,7 +369,7 @@ func (w *world) everything() {
 	w.m.Handout(time.Millisecond, nil)
 	w.m.Reload(true)
 	w.m.Sweep("a", "ok", 1, 1, 1)
-	w.m.Pass(time.Millisecond, nil, nil, nil)
+	w.m.Pass(time.Millisecond, nil, nil, nil, 0)
 	p := w.m.Provisioner(running{new(brokertest.Cloud)})
 	n := broker.Node{Pool: "a", UID: broker.NewUID()}
 	_, err := p.Apply(w.t.Context(), n)

@@ -37,7 +37,7 @@ func (d *daemon) newMeters(store broker.Store, listener net.Listener) error {
 }
 
 // observePass counts a pass of the loop.
-func (m meters) observePass(p reconcile.Pass) { m.Pass(p.Took, p.Err, p.Creates, p.Destroys) }
+func (m meters) observePass(p reconcile.Pass) { m.Pass(p.Took, p.Err, p.Creates, p.Destroys, p.Wrong) }
 
 // observeSweep counts a leak sweep.
 func (m meters) observeSweep(s reconcile.SweepSeen) {

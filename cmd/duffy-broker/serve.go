@@ -416,6 +416,12 @@ func (d *daemon) observe(n broker.Node) {
 
 // announce says what to try, once, as soon as the pools are full.
 func (d *daemon) announce(ctx context.Context) {
+	d.mu.Lock()
+	filled := d.filled
+	d.mu.Unlock()
+	if filled { // what follows counts the nodes of all pools
+		return
+	}
 	pools := d.pools.All()
 	nodes, example := 0, ""
 	for _, p := range pools {
