@@ -79,6 +79,12 @@ type Pool struct {
 	Environment
 	// Rollout says how stale stock is replaced.
 	Rollout RolloutSettings `json:"rollout"`
+	// Schedule changes FillLevel and MaxNodes at times. Of windows that are open at
+	// once, the last one counts.
+	Schedule []Window `json:"schedule,omitempty"`
+	// MaxAge is the age at which a node is not lent any more, see [Pool.Expiry]; 0
+	// for none.
+	MaxAge time.Duration `json:"max_age,omitempty"`
 
 	// Source is filled in when the module has been accepted.
 	Source Source `json:"source"`
