@@ -41,7 +41,7 @@ func TestDescribe_properties(t *testing.T) {
 	eachBlock(config.Describe(), "", func(path string, b *config.Block) { blocks[path] = b })
 	for path, want := range map[string]struct{ labelled, once bool }{
 		"terraform": {false, true}, "defaults": {false, true}, "account": {true, false}, "pool": {true, false},
-		"pool.ready": {false, true}, "legacy.map": {false, false},
+		"pool.ready": {false, true}, "legacy.map": {false, false}, "pool.schedule": {true, false},
 	} {
 		b := blocks[path]
 		if b == nil {

@@ -177,7 +177,7 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 			"Pool %q has no module, and inherits none. Write module = \"DIRECTORY\", the directory of a Terraform module.", x.name)
 	}
 	fill := s.fillLevel.or(0)
-	most := s.maxNodes.or(max(2*fill, fill+2))
+	most := s.maxNodes.or(maxNodesFor(fill))
 	if most < fill && !s.fillLevel.bad {
 		at, other := from.nearest(s.maxNodes.at, s.fillLevel.at)
 		l.report(at, "Too few nodes",
@@ -203,7 +203,7 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 		l.report(at, "Rollout that stands still",
 			"With max_surge = 0 and max_unavailable = 0 no stale node can ever be replaced. Write 1 or more for one of them.")
 	}
-	return broker.Pool{
+	p := broker.Pool{
 		Name:           x.name,
 		Description:    s.description.or(""),
 		Module:         s.module.or(""),
@@ -233,7 +233,11 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 
 		ProviderSharing: s.providerSharing.or(false),
 		Account:         s.account.or(""),
+		MaxAge:          s.maxAge.or(0),
 	}
+	p.Schedule = l.windows(s, p)
+	l.checkMaxAge(s, from, p)
+	return p
 }
 
 // encode gives the variables as one JSON object, with sorted keys and no spaces:

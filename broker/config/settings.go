@@ -38,6 +38,8 @@ type settings struct {
 	sweepDestroys  setting[int]
 
 	providerSharing setting[bool]
+	schedule        setting[[]window]
+	maxAge          setting[time.Duration]
 
 	tenants     setting[[]string]
 	environment setting[map[string]string]
@@ -81,6 +83,9 @@ func readSettings(b *block) settings {
 			"Variables of the environment whose values are secrets: the text of a file, or a variable of the broker's own environment. They are read anew for each run, kept nowhere, and masked in logs. "+
 				"A node is destroyed with the references that it was made with: leave the old ones in place until its nodes have gone."),
 		account: read(b, "account", textForm, "The account whose rate the pool's Terraform runs share; `\"\"` for none."),
+		maxAge: read(b, "max_age", durationOrNoneForm,
+			"The age from which a node is not lent any more, counted from when the broker began to make it: see [schedule.md](schedule.md). Nodes in stock are replaced before they reach it; `\"0s\"` for no limit.", "`\"0s\"`"),
+		schedule: readSchedule(b),
 	}
 	blocks := b.blocks("ready", "When a new node counts as ready: once all of this passes.")
 	b.l.once(blocks)
@@ -143,6 +148,8 @@ func (s settings) over(base settings) settings {
 		sweepDestroys:  s.sweepDestroys.over(base.sweepDestroys),
 
 		providerSharing: s.providerSharing.over(base.providerSharing),
+		schedule:        s.schedule.over(base.schedule),
+		maxAge:          s.maxAge.over(base.maxAge),
 
 		tenants:     s.tenants.over(base.tenants),
 		environment: s.environment.over(base.environment),

@@ -1,0 +1,4 @@
+pool "a" {
+  module  = "../modules/local"
+  max_age = "a day"
+}

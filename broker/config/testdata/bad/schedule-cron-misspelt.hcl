@@ -1,0 +1,8 @@
+pool "a" {
+  module = "../modules/local"
+  schedule "work" {
+    corn       = "0 8 * * *"
+    duration   = "10h"
+    fill_level = 1
+  }
+}

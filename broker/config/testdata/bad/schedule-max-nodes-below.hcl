@@ -1,0 +1,9 @@
+pool "a" {
+  module = "../modules/local"
+  schedule "work" {
+    cron       = "0 8 * * *"
+    duration   = "10h"
+    fill_level = 20
+    max_nodes  = 10
+  }
+}

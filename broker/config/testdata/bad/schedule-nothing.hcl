@@ -1,0 +1,7 @@
+pool "a" {
+  module = "../modules/local"
+  schedule "work" {
+    cron       = "0 8 * * *"
+    duration   = "10h"
+  }
+}

@@ -1,0 +1,9 @@
+pool "a" {
+  module = "../modules/local"
+  schedule "work" {
+    cron       = "0 8 * * *"
+    duration   = "10h"
+    timezone   = "Local"
+    fill_level = 1
+  }
+}
