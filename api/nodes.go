@@ -113,7 +113,7 @@ func wireNode(actor broker.Tenant, n broker.Node, spec *broker.NodesSpec) v1.Nod
 }
 
 func wireNodeExtra(o broker.Outputs, state broker.NodeState) v1.NodeExtra {
-	return v1.NodeExtra{Condition: string(state), SSHUser: o.SSHUser, SSHPort: o.SSHPort, SSHHostKeys: o.HostKeys, Arch: arch(o)}
+	return v1.NodeExtra{Condition: string(state), SSHUser: o.SSHUser, SSHPort: o.SSHPort, SSHHostKeys: o.HostKeys, Arch: o.Arch()}
 }
 
 func wireNodeData(o broker.Outputs, spec *broker.NodesSpec) v1.NodeData {
@@ -142,15 +142,4 @@ func provision(o broker.Outputs) json.RawMessage {
 		return json.RawMessage("{}")
 	}
 	return object
-}
-
-// arch gives the architecture of a node, if its module tells it in "arch".
-func arch(o broker.Outputs) string {
-	var data struct {
-		Arch string `json:"arch"`
-	}
-	if json.Unmarshal(o.Data, &data) != nil {
-		return ""
-	}
-	return data.Arch
 }

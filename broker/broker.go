@@ -23,7 +23,7 @@ type KeyHasher interface {
 }
 
 // Config is what a [Broker] is made of. All fields but ImportedKeys, Logs,
-// Workspaces, Reloader and ContextualizeTimeout are required.
+// Workspaces, Reloader, Outlook and ContextualizeTimeout are required.
 type Config struct {
 	Store          Store
 	Contextualizer Contextualizer
@@ -33,6 +33,7 @@ type Config struct {
 	Logs           RunLogs    // for NodeLog alone
 	Workspaces     Workspacer // for the workspaces of held nodes alone
 	Reloader       Reloader   // for Reload and LastReload alone
+	Outlook        Outlook    // nil: pools have no schedules, and never rest
 	Log            *slog.Logger
 	Now            func() time.Time
 	// Wake tells the reconcile loop that there may be work. It must not block.
@@ -76,6 +77,9 @@ type Broker struct {
 func New(cfg Config) *Broker {
 	if cfg.ContextualizeTimeout == 0 {
 		cfg.ContextualizeTimeout = DefaultContextualizeTimeout
+	}
+	if cfg.Outlook == nil {
+		cfg.Outlook = plain{}
 	}
 	return &Broker{cfg: cfg, serving: make(map[string]bool), imported: newImportedLine()}
 }
@@ -371,7 +375,7 @@ func checkQuota(tx ReadTx, t Tenant, quota int, specs []NodesSpec) error {
 // s.Nodes. It gives CodeCapacity when there are too few.
 func (b *Broker) take(tx Tx, s *Session, spec NodesSpec, quantity int, now time.Time) ([]Node, error) {
 	p, known := b.cfg.Pools.Get(spec.Pool)
-	nodes, err := lendable(tx, p, spec.Pool, quantity)
+	nodes, err := lendable(tx, p, spec.Pool, quantity, now)
 	if err != nil {
 		return nil, err
 	}
@@ -652,22 +656,31 @@ func (b *Broker) Healthy(ctx context.Context) error {
 	return b.cfg.Store.Update(ctx, func(Tx) error { return nil })
 }
 
-// Pools lists the accepted pools.
-func (b *Broker) Pools(context.Context) ([]Pool, error) { return b.cfg.Pools.All(), nil }
+// Pools lists the accepted pools, each with the numbers of nodes that hold now.
+func (b *Broker) Pools(context.Context) ([]Pool, error) {
+	now, pools := b.cfg.Now(), b.cfg.Pools.All()
+	for i := range pools {
+		pools[i] = b.effective(pools[i], now)
+	}
+	return pools, nil
+}
 
-// Pool gives a pool and how many nodes it has in which state. Errors: CodeNotFound.
+// Pool gives a pool, with the numbers of nodes that hold now, and how many nodes
+// it has in which state; in stock are those that can be lent. Errors: CodeNotFound.
 func (b *Broker) Pool(ctx context.Context, name string) (Pool, PoolLevels, error) {
 	p, ok := b.cfg.Pools.Get(name)
 	if !ok {
 		return Pool{}, PoolLevels{}, Errorf(CodeNotFound, "there is no pool '%s'", name)
 	}
+	now := b.cfg.Now()
+	p = b.effective(p, now)
 	var levels PoolLevels
 	err := b.cfg.Store.View(ctx, func(tx ReadTx) error {
 		counts, err := tx.CountNodes(name)
 		levels = levelsOf(counts)
-		if err == nil && p.Rollout.NoStale && levels.Ready > 0 {
+		if err == nil && p.picky() && levels.Ready > 0 {
 			var stock []Node
-			stock, err = lendable(tx, p, name, 0)
+			stock, err = lendable(tx, p, name, 0, now)
 			levels.Ready = len(stock)
 		}
 		return err

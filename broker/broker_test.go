@@ -39,6 +39,7 @@ type world struct {
 	store broker.Store
 	fault *fault.Store
 	cloud *brokertest.Cloud
+	pools *broker.PoolSet
 	b     *broker.Broker
 
 	admin, demo, other broker.Tenant
@@ -62,6 +63,7 @@ func newWorld(t testing.TB, stock int) *world {
 	pools.Set([]broker.Pool{
 		testPool("small", broker.ContextualizeSSH), testPool("large", broker.ContextualizeSSH), testPool("plain", broker.ContextualizeNone),
 	})
+	w.pools = pools
 	w.b = broker.New(broker.Config{
 		Store: w.store, Contextualizer: w.cloud, Keys: plainKeys{}, Pools: pools, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return t0 }, Wake: func() {},

@@ -160,6 +160,17 @@ type Outputs struct {
 	Data     json.RawMessage `json:"data,omitempty"`          // anything for the tenant
 }
 
+// Arch gives the architecture that a module tells in "arch" of its data, or "".
+func (o Outputs) Arch() string {
+	var data struct {
+		Arch string `json:"arch"`
+	}
+	if json.Unmarshal(o.Data, &data) != nil {
+		return ""
+	}
+	return data.Arch
+}
+
 // NewNode gives a planned node of a pool, with a fresh uid and no id yet.
 func NewNode(p Pool, now time.Time) Node {
 	uid := NewUID()

@@ -98,6 +98,7 @@ func (b *Broker) Rollouts(ctx context.Context, actor Tenant) (list []RolloutStat
 	if !actor.IsAdmin {
 		return nil, errAdminsOnly("see rollouts")
 	}
+	now := b.cfg.Now()
 	err = b.cfg.Store.View(ctx, func(tx ReadTx) error {
 		list = nil
 		nodes, err := tx.Nodes(NodeQuery{States: LiveNodeStates()})
@@ -109,7 +110,7 @@ func (b *Broker) Rollouts(ctx context.Context, actor Tenant) (list []RolloutStat
 			byPool[n.Pool] = append(byPool[n.Pool], n)
 		}
 		for _, p := range b.cfg.Pools.All() {
-			s, err := rolloutStatus(tx, p, byPool[p.Name])
+			s, err := rolloutStatus(tx, b.effective(p, now), byPool[p.Name])
 			if err != nil {
 				return err
 			}
@@ -182,7 +183,7 @@ func (b *Broker) OrderRollout(ctx context.Context, actor Tenant, pool string, or
 		if err != nil {
 			return err
 		}
-		if s, err = rolloutStatus(tx, p, nodes); err != nil {
+		if s, err = rolloutStatus(tx, b.effective(p, now), nodes); err != nil {
 			return err
 		}
 		if s.Finished() {
@@ -243,14 +244,17 @@ func (p Pool) Lendable(n Node) bool {
 
 // lendable gives the nodes of a pool that may be lent, the oldest first: most, or
 // all with 0.
-func lendable(tx ReadTx, p Pool, name string, most int) ([]Node, error) {
+func lendable(tx ReadTx, p Pool, name string, most int, now time.Time) ([]Node, error) {
 	q := NodeQuery{Pool: name, States: []NodeState{NodeReady}, Limit: most}
-	if p.Rollout.NoStale {
+	if p.picky() {
 		q.Limit = 0
 	}
 	nodes, err := tx.Nodes(q)
-	if p.Rollout.NoStale {
-		nodes = slices.DeleteFunc(nodes, func(n Node) bool { return !p.Lendable(n) })
+	if p.picky() {
+		nodes = slices.DeleteFunc(nodes, func(n Node) bool { return !p.Lendable(n) || p.Expired(n, now) })
 	}
 	return nodes, err
 }
+
+// picky tells whether a node in stock may be one that is not lent.
+func (p Pool) picky() bool { return p.Rollout.NoStale || p.MaxAge > 0 }

@@ -16,3 +16,16 @@ type Window struct {
 	FillLevel int `json:"fill_level"`
 	MaxNodes  int `json:"max_nodes"`
 }
+
+// Effective is how many nodes a pool keeps at a time.
+type Effective struct {
+	FillLevel int
+	MaxNodes  int
+	Window    string // whose numbers these are; "" for the pool's own
+}
+
+// ScheduleChange is a time from which on other numbers hold.
+type ScheduleChange struct {
+	At time.Time
+	Effective
+}

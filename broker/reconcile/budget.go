@@ -185,7 +185,7 @@ func (p *planner) startOne() bool {
 		func(a, b *pool) int { return cmp.Compare(a.turn.Create, b.turn.Create) })
 	if rollout != nil {
 		rollout.rollout--
-		p.startCreate(rollout, "replaces a stale node")
+		p.startCreate(rollout, rollout.replaces())
 	}
 	return rollout != nil
 }

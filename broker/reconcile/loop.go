@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/schedule"
 )
 
 // Config is what a [Loop] is made of. All fields but Observe and ObservePass are
@@ -377,6 +378,7 @@ func (l *Loop) createNode(tx broker.Tx, now time.Time, a Action) (*job, error) {
 	if !ok {
 		return nil, nil // left the file just now
 	}
+	p, _ = schedule.Pool(p, now)
 	counts, err := tx.CountNodes(a.Pool)
 	if err != nil {
 		return nil, err

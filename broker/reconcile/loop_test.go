@@ -40,6 +40,7 @@ type world struct {
 	runs  int // Terraform runs at once
 
 	provisioner broker.Provisioner
+	outlook     broker.Outlook // may be nil
 
 	stopLoop func()
 }
@@ -62,7 +63,7 @@ func (w *world) start() {
 	var loop *reconcile.Loop
 	w.b = broker.New(broker.Config{
 		Store: w.store, Contextualizer: w.cloud, Keys: noKeys{}, Pools: w.pools, Log: slog.New(slog.DiscardHandler),
-		Now: time.Now, Wake: func() { loop.Wake() },
+		Now: time.Now, Wake: func() { loop.Wake() }, Outlook: w.outlook,
 	})
 	loop = reconcile.New(reconcile.Config{
 		Store: w.store, Provisioner: w.provisioner, Contextualizer: w.cloud, Pools: w.pools,
@@ -137,6 +138,9 @@ func (w *world) check() {
 		}
 	}
 	for _, p := range w.pools.All() {
+		for _, window := range p.Schedule { // the one before may have made more
+			p.MaxNodes = max(p.MaxNodes, window.MaxNodes)
+		}
 		if total[p.Name] > p.MaxNodes {
 			w.t.Errorf("pool %s has %d nodes, its maximum is %d", p.Name, total[p.Name], p.MaxNodes)
 		}

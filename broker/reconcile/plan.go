@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/schedule"
 )
 
 // Kind says what an [Action] does.
@@ -137,6 +138,8 @@ type pool struct {
 	leaving                    int // nodes that are going, or have to
 	rolling, hurried           bool
 	stock                      []*broker.Node
+	expired                    []*broker.Node // in stock, and too old to be lent
+	aging                      map[int64]bool // in stock, and to be replaced before that
 	apply                      []*broker.Node // planned: wants a run
 	adopt                      []*broker.Node // applying, and nobody watches the run
 	check                      []*broker.Node
@@ -179,7 +182,11 @@ func (p *planner) pool(name string) *pool {
 func (p *planner) sort() {
 	for _, definition := range p.Pools {
 		entry := p.pool(definition.Name)
-		entry.Pool, entry.known = definition, true
+		effective, next := schedule.Pool(definition, p.now)
+		entry.Pool, entry.known = effective, true
+		if !next.IsZero() {
+			p.at(next)
+		}
 	}
 	for i := range p.Sessions {
 		p.sessions[p.Sessions[i].ID] = &p.Sessions[i]
@@ -213,6 +220,11 @@ func (p *planner) sort() {
 			entry.provisioning++
 			entry.file(&entry.check, n, busy)
 		case broker.NodeReady:
+			if p.expired(entry, n) {
+				entry.leaving++
+				entry.file(&entry.expired, n, busy)
+				continue
+			}
 			if !entry.known || entry.Lendable(*n) {
 				entry.ready++
 			}
@@ -337,14 +349,17 @@ func (p *planner) holds(s *broker.Session, node int64) bool {
 }
 
 // release takes nodes out of stock that are not wanted: those of pools that have
-// gone, those above the fill level, stale ones first, and those that a rollout
-// gives up. By default that makes one node more than the fill level, so that stock
+// gone, those that are too old, those above the fill level, stale ones first, and
+// those that a rollout gives up. By default that makes one node more than the fill level, so that stock
 // never dips and a broken new generation costs none; only a pool that is at its
 // maximum gives up a stale node first.
 func (p *planner) release() {
 	for _, entry := range p.order {
 		var reason string
 		var count int
+		for _, n := range entry.expired {
+			p.do(Action{Kind: ReleaseNode, Pool: n.Pool, NodeID: n.ID, State: n.State, Reason: "too old to be lent"})
+		}
 		switch {
 		case !entry.known:
 			reason, count = "its pool has left pools.hcl", len(entry.stock)
@@ -356,6 +371,8 @@ func (p *planner) release() {
 			reason, count = "more nodes than the fill level", entry.ready-entry.FillLevel
 		case entry.rolling:
 			reason, count = p.replace(entry)
+		case len(entry.aging) > 0:
+			reason, count = p.renew(entry)
 		}
 		if count == 0 && p.crowdedOut(entry) {
 			reason, count = "makes room for a node that can be lent", 1
@@ -363,9 +380,9 @@ func (p *planner) release() {
 		if count == 0 {
 			continue
 		}
-		// Stale nodes first, then the oldest.
+		// Stale nodes first, then those that age, then the oldest.
 		slices.SortStableFunc(entry.stock, func(a, b *broker.Node) int {
-			return cmp.Or(boolCompare(entry.stale(b), entry.stale(a)), cmp.Compare(a.ID, b.ID))
+			return cmp.Or(boolCompare(entry.stale(b), entry.stale(a)), boolCompare(entry.aging[b.ID], entry.aging[a.ID]), cmp.Compare(a.ID, b.ID))
 		})
 		for _, n := range entry.stock[:min(count, len(entry.stock))] {
 			if !entry.known || entry.Lendable(*n) {

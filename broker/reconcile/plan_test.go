@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/schedule"
 )
 
 var t0 = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -56,6 +57,16 @@ func TestPlan(t *testing.T) {
 	askedTouched.Touched = true
 	askedWaiting := asked(5, broker.NodeDestroying)
 	askedWaiting.RetryAt = t0.Add(time.Minute)
+	scheduled, closed := a, a
+	scheduled.Schedule = []broker.Window{{Name: "noon", Cron: "0 12 * * *", Duration: time.Hour, FillLevel: 5, MaxNodes: 6}}
+	closed.Schedule = []broker.Window{{Name: "morning", Cron: "0 11 * * *", Duration: time.Hour, FillLevel: 5, MaxNodes: 6}, {Name: "soon", Cron: "0 13 * * *", Duration: time.Hour, FillLevel: 2, MaxNodes: 4}}
+	aging, nearlyFull, full := a, testPool("a", 2, 3), testPool("a", 2, 2)
+	aging.MaxAge, nearlyFull.MaxAge, full.MaxAge = 24*time.Hour, 24*time.Hour, 24*time.Hour
+	aged := func(id int64, hours int) broker.Node {
+		n := ready(id)
+		n.CreatedAt = t0.Add(-time.Duration(hours) * time.Hour)
+		return n
+	}
 	gone := testNode(1, a, broker.NodeGone)
 	gone.RetiredAt = t0.Add(-KeepGone)
 
@@ -163,6 +174,79 @@ func TestPlan(t *testing.T) {
 			due:  t0.Add(breakerPauseMax),
 		},
 		{
+			name:  "an open window counts in the place of the pool's own numbers, until it closes",
+			world: World{Pools: []broker.Pool{scheduled}, Nodes: []broker.Node{ready(1), ready(2)}},
+			want:  []string{"create_node a 0 0", "create_node a 0 0", "create_node a 0 0"},
+			due:   t0.Add(time.Hour),
+		},
+		{
+			name:  "so does its maximum",
+			world: World{Pools: []broker.Pool{scheduled}, Nodes: []broker.Node{lent(1, 1), lent(2, 1), lent(3, 1), lent(4, 1)}, Sessions: []broker.Session{session(1, broker.SessionActive, t0.Add(2*time.Hour), 1, 2, 3, 4)}},
+			want:  []string{"create_node a 0 0", "create_node a 0 0"},
+			due:   t0.Add(time.Hour),
+		},
+		{
+			name:  "when a window has closed, what is too much goes, but no node that is lent",
+			world: World{Pools: []broker.Pool{closed}, Nodes: []broker.Node{ready(1), ready(2), ready(3), ready(4), lent(5, 1)}, Sessions: []broker.Session{session(1, broker.SessionActive, t0.Add(time.Hour), 5)}},
+			want:  []string{"release_node a 1 0", "release_node a 2 0"},
+			due:   t0.Add(time.Hour),
+		},
+		{
+			name:  "above the maximum that is left nothing is made",
+			world: World{Pools: []broker.Pool{closed}, Nodes: []broker.Node{lent(1, 1), lent(2, 1), lent(3, 1), lent(4, 1), lent(5, 1)}, Sessions: []broker.Session{session(1, broker.SessionActive, t0.Add(time.Hour), 1, 2, 3, 4, 5)}},
+			due:   t0.Add(time.Hour),
+		},
+		{
+			name:  "what is too old to be lent goes at once, and no stock is that",
+			world: World{Pools: []broker.Pool{aging}, Nodes: []broker.Node{aged(1, 24), aged(2, 1)}},
+			want:  []string{"release_node a 1 0", "create_node a 0 0"},
+			due:   aging.Aging(aged(2, 1)),
+		},
+		{
+			name:  "what ages is replaced before that, the new one first",
+			world: World{Pools: []broker.Pool{aging}, Nodes: []broker.Node{aged(1, 22), aged(2, 22)}},
+			want:  []string{"create_node a 0 0"},
+			due:   t0.Add(2 * time.Hour),
+		},
+		{
+			name:  "then one of them goes, and no younger one",
+			world: World{Pools: []broker.Pool{aging}, Nodes: []broker.Node{aged(1, 1), aged(2, 22), aged(3, 22)}},
+			want:  []string{"release_node a 2 0"},
+			due:   t0.Add(2 * time.Hour),
+		},
+		{
+			name:  "one at a time",
+			world: World{Pools: []broker.Pool{aging}, Nodes: []broker.Node{aged(1, 22), aged(2, 22), testNode(3, a, broker.NodeApplying)}, Busy: map[int64]bool{3: true}},
+			due:   t0.Add(2 * time.Hour),
+		},
+		{
+			name:  "one at a time, at the maximum too",
+			world: World{Pools: []broker.Pool{nearlyFull}, Nodes: []broker.Node{aged(1, 22), aged(2, 22), testNode(3, a, broker.NodeApplying)}, Busy: map[int64]bool{3: true}},
+			due:   t0.Add(2 * time.Hour),
+		},
+		{
+			name:  "a pool at its maximum gives up one that ages first",
+			world: World{Pools: []broker.Pool{full}, Nodes: []broker.Node{aged(1, 22), aged(2, 22)}},
+			want:  []string{"release_node a 1 0"},
+			due:   t0.Add(2 * time.Hour),
+		},
+		{
+			name: "but not while its creates fail",
+			world: World{
+				Pools: []broker.Pool{full}, Nodes: []broker.Node{aged(1, 22), aged(2, 22)},
+				Health: map[string]broker.PoolHealth{"a": {Pool: "a", Generation: "g1", Failures: 1, LastFailure: t0}},
+			},
+			due: t0.Add(breakerPauseMax),
+		},
+		{
+			name: "nor above its maximum",
+			world: World{
+				Pools: []broker.Pool{full}, Nodes: []broker.Node{aged(1, 22), aged(2, 22), lent(3, 1)},
+				Sessions: []broker.Session{session(1, broker.SessionActive, t0.Add(time.Hour), 3)},
+			},
+			due: t0.Add(time.Hour),
+		},
+		{
 			name: "a broken pool rests",
 			world: World{
 				Pools:  []broker.Pool{a},
@@ -251,6 +335,19 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// drawSchedule makes windows some of which are open at t0, and others soon.
+func drawSchedule(t *rapid.T) (windows []broker.Window) {
+	for i := range max(0, rapid.IntRange(-2, 2).Draw(t, "windows")) {
+		fill := rapid.IntRange(0, 6).Draw(t, "window's fill")
+		windows = append(windows, broker.Window{
+			Name: fmt.Sprintf("w%d", i), Cron: fmt.Sprintf("0 %d * * *", rapid.IntRange(0, 23).Draw(t, "opens")),
+			Duration: time.Duration(rapid.IntRange(1, 20).Draw(t, "duration")) * time.Hour, Timezone: "Europe/Prague",
+			FillLevel: fill, MaxNodes: fill + rapid.IntRange(0, 3).Draw(t, "window's room") + 1,
+		})
+	}
+	return windows
+}
+
 // drawWorld makes any world that a store could hold, and some that it could not.
 func drawWorld(t *rapid.T) World {
 	w := World{
@@ -280,6 +377,8 @@ func drawWorld(t *rapid.T) World {
 			}
 		}
 		w.Unmet[name] = max(0, rapid.IntRange(-6, 6).Draw(t, "unmet"))
+		p.Schedule = drawSchedule(t)
+		p.MaxAge = rapid.SampledFrom([]time.Duration{0, 0, 24 * time.Hour}).Draw(t, "max age")
 		definitions = append(definitions, p)
 		if rapid.IntRange(0, 4).Draw(t, "known") > 0 {
 			w.Pools = append(w.Pools, p)
@@ -306,6 +405,7 @@ func drawWorld(t *rapid.T) World {
 			n.Source.Generation = "g0"
 		}
 		n.Account = p.Account
+		n.CreatedAt = t0.Add(-time.Duration(rapid.IntRange(0, 30).Draw(t, "age")) * time.Hour)
 		n.Touched = rapid.Bool().Draw(t, "touched")
 		if n.State == broker.NodeDestroying {
 			n.Attempts = rapid.IntRange(0, 5).Draw(t, "attempts")
@@ -358,7 +458,13 @@ func TestPlanSafety(t *testing.T) {
 		}
 		definition := map[string]broker.Pool{}
 		for _, p := range w.Pools {
-			definition[p.Name] = p
+			definition[p.Name], _ = schedule.Pool(p, t0)
+		}
+		expired := map[string]int{}
+		for _, n := range w.Nodes {
+			if p, known := definition[n.Pool]; known && n.State == broker.NodeReady && !n.ToBeHeld() && p.Expired(n, t0) {
+				expired[n.Pool]++
+			}
 		}
 		seen := map[int64]bool{}
 		started := map[string]int{}
@@ -415,6 +521,9 @@ func TestPlanSafety(t *testing.T) {
 					t.Fatal("a node would be destroyed before the tenant's key is off it")
 				}
 			case ReleaseNode, ReturnNode:
+				if p, known := definition[a.Pool]; known && n.State == broker.NodeReady && p.Expired(n, t0) {
+					expired[a.Pool]--
+				}
 				if s, ok := sessions[n.SessionID]; ok && holds(&s, n.ID) {
 					t.Fatalf("node %d would be taken out of session %d", n.ID, s.ID)
 				}
@@ -423,6 +532,11 @@ func TestPlanSafety(t *testing.T) {
 					t.Fatal("a session in progress would be abandoned")
 				}
 			case RevokeNode, CheckNode, HoldNode, ForgetNode, ExpireSession, StartRollout, PauseRollout, FinishRollout:
+			}
+		}
+		for pool, left := range expired {
+			if left != 0 {
+				t.Fatalf("pool %s: %d nodes stay in stock that are too old to be lent", pool, left)
 			}
 		}
 		for account, tokens := range w.Tokens {
@@ -514,7 +628,11 @@ func perform(w World, actions []Action) World {
 		case CreateNode:
 			for _, p := range w.Pools {
 				if p.Name == a.Pool {
-					created := testNode(int64(len(w.Nodes)+1000), p, broker.NodeApplying)
+					id := int64(1000)
+					for _, n := range w.Nodes {
+						id = max(id, n.ID+1)
+					}
+					created := testNode(id, p, broker.NodeApplying)
 					w.Busy[created.ID] = true
 					w.Nodes = append(w.Nodes, created)
 				}
@@ -607,10 +725,17 @@ func TestPlanConverges(t *testing.T) {
 		w.Serving = map[string]bool{} // as after a restart: nobody serves anything
 		now := t0
 		rest := func() {
-			for range 200 {
+			for i := range 300 {
 				w = settle(t, now, w)
+				for i := range w.Nodes {
+					if n := &w.Nodes[i]; n.ID >= 1000 && n.State == broker.NodeApplying {
+						n.CreatedAt = now
+					}
+				}
 				w = finish(w)
-				now = now.Add(15 * time.Minute) // past every pause
+				if i < 200 { // what has its own time to come, such as windows, comes
+					now = now.Add(15 * time.Minute) // past every pause
+				}
 			}
 		}
 		asked := map[int64]bool{}
@@ -646,7 +771,8 @@ func TestPlanConverges(t *testing.T) {
 		}
 		for _, p := range w.Pools {
 			got := count[p.Name]
-			if ready := lendableNodes(w, p); ready != p.FillLevel {
+			p, _ = schedule.Pool(p, now)
+			if ready := lendableNodes(w, p, now); ready != p.FillLevel {
 				t.Errorf("pool %s rests with %d ready nodes of %d: %v", p.Name, ready, p.FillLevel, got)
 			}
 			if state := w.Rollouts[p.Name].State; state == broker.RolloutPaused || state == broker.RolloutAborted {

@@ -7,17 +7,10 @@ import (
 )
 
 // Effective is how many nodes a pool keeps at a time.
-type Effective struct {
-	FillLevel int
-	MaxNodes  int
-	Window    string // whose numbers these are; "" for the pool's own
-}
+type Effective = broker.Effective
 
 // Change is a time from which on other numbers hold.
-type Change struct {
-	At time.Time
-	Effective
-}
+type Change = broker.ScheduleChange
 
 // Base gives what a pool keeps where no window is open.
 func Base(p broker.Pool) Effective {

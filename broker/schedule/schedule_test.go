@@ -193,6 +193,16 @@ func TestChanges(t *testing.T) {
 	}
 }
 
+// What is open on end is one opening.
+func TestAtTellsTheEnd(t *testing.T) {
+	days := window("days", "0 8 * * 1-5", 24*time.Hour, "Europe/Prague")
+	tuesday := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	got, next := schedule.At([]broker.Window{days}, base, tuesday)
+	if want := time.Date(2026, 11, 28, 7, 0, 0, 0, time.UTC); got.Window != "days" || !next.Equal(want) {
+		t.Errorf("got %+v until %v, want it open until %v", got, next, want)
+	}
+}
+
 func TestPool(t *testing.T) {
 	p := broker.Pool{Name: "a", FillLevel: 2, MaxNodes: 4, Schedule: []broker.Window{window("work", "0 8 * * *", time.Hour, "")}}
 	at := time.Date(2026, 11, 26, 8, 30, 0, 0, time.UTC)

@@ -190,7 +190,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	workspaces := new(engineWorkspaces)
 	d.broker = broker.New(broker.Config{
 		Store: store, Contextualizer: contextualizer, Keys: keys, ImportedKeys: secret.Bcrypt{}, Pools: d.pools, Log: log, Now: time.Now,
-		Logs: engineLogs{&d}, Workspaces: workspaces, Reloader: d.reloader, Wake: func() { d.loop.Wake() },
+		Logs: engineLogs{&d}, Workspaces: workspaces, Reloader: d.reloader, Outlook: reconcile.Outlook{}, Wake: func() { d.loop.Wake() },
 	})
 	d.broker.SetTenantDefaults(file.TenantDefaults)
 	id, err := d.broker.Identity(ctx)
@@ -424,8 +424,8 @@ func (d *daemon) announce(ctx context.Context) {
 	}
 	pools := d.pools.All()
 	nodes, example := 0, ""
-	for _, p := range pools {
-		_, levels, err := d.broker.Pool(ctx, p.Name)
+	for _, defined := range pools {
+		p, levels, err := d.broker.Pool(ctx, defined.Name)
 		if err != nil || levels.Ready < p.FillLevel {
 			return
 		}
