@@ -79,6 +79,18 @@ pool "local-small" {
   # Nodes at most, lent ones included.
   max_nodes = 8
 
+  # Other numbers in working hours (docs/schedule.md).
+  # schedule "work" {
+  #   cron       = "0 8 * * 1-5"
+  #   duration   = "10h"
+  #   timezone   = "Europe/Prague"
+  #   fill_level = 6
+  #   max_nodes  = 20
+  # }
+
+  # The age from which a node is not lent any more. Stock is renewed before that.
+  # max_age = "24h"
+
   # Inputs of the module; functions and expressions are Terraform's.
   variables = {
     size = "small"

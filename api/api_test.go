@@ -48,6 +48,7 @@ type fake struct {
 
 	reloaded broker.Reload
 	rollout  broker.RolloutStatus
+	status   broker.PoolStatus
 	ordered  []string
 
 	lines  []string // of a node's log
@@ -274,6 +275,11 @@ func (f *fake) ReturnWorkspace(_ context.Context, actor broker.Tenant, _ int64, 
 func (f *fake) Reload(_ context.Context, actor broker.Tenant) (broker.Reload, error) {
 	f.actor = actor
 	return f.reloaded, f.err
+}
+
+func (f *fake) PoolStatus(_ context.Context, actor broker.Tenant, name string) (broker.PoolStatus, error) {
+	f.actor, f.status.Pool.Name = actor, name
+	return f.status, f.err
 }
 
 func (f *fake) Rollouts(_ context.Context, actor broker.Tenant) ([]broker.RolloutStatus, error) {

@@ -41,6 +41,7 @@ var authorization = map[string]struct {
 	"GET /api/v1/sessions/:id/events":             {"", ownOnly},
 	"GET /api/v1/pools":                           {"", everyTenant},
 	"GET /api/v1/pools/:name":                     {"", everyTenant},
+	"GET /api/v1/pools/:name/status":              {"", everyTenant},
 	"GET /api/v1/nodes":                           {"", everyTenant},
 	"POST /api/v1/nodes":                          {`{"hostname": "h", "ipaddr": "192.0.2.1"}`, statuses{401, 401, 403, 403, 403, 201}},
 	"GET /api/v1/nodes/:id":                       {"", ownOnly},

@@ -110,6 +110,10 @@ func operations() []operation {
 			summary: "Show a pool and how many nodes it has", answers: []response{ok(v1.PoolAnswer{})},
 		},
 		{
+			id: "showPoolStatus", method: "GET", path: "/api/v1/pools/:name/status", tag: "pools", who: anyTenant,
+			summary: "Show how a pool does; admins: with its schedule, failures and Terraform runs", answers: []response{ok(v1.PoolStatusAnswer{})},
+		},
+		{
 			id: "listNodes", method: "GET", path: "/api/v1/nodes", tag: "nodes", who: anyTenant,
 			summary: "List the nodes of one's own sessions; admins: all, and the hosts of inventories that are free",
 			parameters: page(query("pool", "", "the name of a pool: only its nodes"),
@@ -384,7 +388,7 @@ func (o operation) security(anonymousRead bool) []object {
 		return []object{}
 	case o.who == legacyOnly:
 		return []object{{"legacy": []string{}}}
-	case anonymousRead && (o.tag == "pools" || o.id == "listSessions" || o.id == "listNodes"):
+	case anonymousRead && (o.id == "listPools" || o.id == "showPool" || o.id == "listSessions" || o.id == "listNodes"):
 		return []object{{"basic": []string{}}, {}}
 	}
 	return []object{{"basic": []string{}}}

@@ -20,6 +20,7 @@ func (s *server) routes() {
 
 	get(v1, "/pools", s.public(s.listPools))
 	get(v1, "/pools/:name", s.public(s.showPool))
+	get(v1, "/pools/:name/status", s.tenant(s.showPoolStatus))
 
 	get(v1, "/nodes", s.reader(s.listNodes))
 	v1.POST("/nodes", s.tenant(s.createNode))

@@ -42,6 +42,7 @@ type useCases interface {
 
 	Pools(ctx context.Context) ([]broker.Pool, error)
 	Pool(ctx context.Context, name string) (broker.Pool, broker.PoolLevels, error)
+	PoolStatus(ctx context.Context, actor broker.Tenant, name string) (broker.PoolStatus, error)
 
 	Node(ctx context.Context, actor broker.Tenant, id int64) (broker.Node, error)
 	Nodes(ctx context.Context, actor broker.Tenant) ([]broker.Node, error)

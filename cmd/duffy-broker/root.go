@@ -85,6 +85,7 @@ func newRootCommand(s streams) *cobra.Command {
 		newClientCommand(s),
 		newLegacyCommand(s),
 		newNodeCommand(s),
+		newPoolCommand(s),
 		newTenantCommand(s),
 		newSessionCommand(s),
 		newEventsCommand(s),

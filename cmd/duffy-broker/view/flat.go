@@ -16,6 +16,12 @@ func flat(v value) (string, error) {
 	switch {
 	case v.has("error"):
 		lines = append(lines, assignments("error", v.get("error").get("detail")))
+	case v.has("pool_status"):
+		lines = append(lines, flatPoolStatus(v.get("pool_status")))
+	case v.has("pool_statuses"):
+		for _, s := range v.get("pool_statuses").items {
+			lines = append(lines, flatPoolStatus(s))
+		}
 	case v.has("pool"):
 		lines = append(lines, flatPool(v.get("pool")))
 	case v.has("pools"):

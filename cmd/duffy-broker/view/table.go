@@ -32,6 +32,10 @@ func table(v value, now time.Time) (string, error) {
 		return nodeList(sortedNodes(v)), nil
 	case v.has("node"):
 		return nodeTable(v.get("node")), nil
+	case v.has("pool_status"):
+		return poolStatusTable(v.get("pool_status"), now), nil
+	case v.has("pool_statuses"):
+		return poolStatusesTable(v.get("pool_statuses").items), nil
 	case v.has("pool"):
 		return poolsTable([]value{v.get("pool")}), nil
 	case v.has("pools"):
