@@ -70,7 +70,7 @@ func (l *loader) checkAccounts(accounts []broker.Account, layers []*layer) {
 			default:
 				hint = "The accounts are " + list(names) + "."
 			}
-			l.report(x.account.at, "Unknown account", "There is no account %q. %s", name, hint)
+			l.within(x.each, func() { l.report(x.account.at, "Unknown account", "There is no account %q. %s", name, hint) })
 		}
 	}
 }

@@ -212,8 +212,11 @@ func (l *loader) evaluate(e hclsyntax.Expression) (cty.Value, bool) {
 // checkVariable reports a reference to a variable that does not exist.
 func (l *loader) checkVariable(t hcl.Traversal) bool {
 	name := t.RootName()
-	if name == "local" {
+	switch name {
+	case "local":
 		return l.checkLocal(t)
+	case "each":
+		return l.checkEach(t)
 	}
 	if name != "path" {
 		switch {

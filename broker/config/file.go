@@ -19,6 +19,10 @@
 // else it is the built-in one. Variables of the module are inherited key by key,
 // everything else as a whole. null means "not set", as in Terraform.
 //
+// A pool with for_each stands for one pool for each element. Its expressions have
+// each.key and each.value; those of templates and defaults have not: what these
+// say is the same for all, can be read on its own, and is evaluated once.
+//
 // Every mistake of a file is reported in one go, at the value that is wrong, and
 // once: a mistake in a template is not repeated for the pools that extend it.
 // So each value is read and checked in the block where it stands, and only what
@@ -99,7 +103,7 @@ func Load(path string) (*File, hcl.Diagnostics) {
 	f.files[path] = syntax
 	diags = foremost(diags)
 
-	l := &loader{dir: filepath.Dir(path), syntax: diags}
+	l := &loader{dir: filepath.Dir(path), syntax: diags, owners: make(map[*hcl.Diagnostic]*instance)}
 	root, err := filepath.Abs(l.dir)
 	if err != nil {
 		return f, hcl.Diagnostics{unreadable(path, err)}
@@ -112,7 +116,7 @@ func Load(path string) (*File, hcl.Diagnostics) {
 	}
 	pools, accounts, legacy := l.file(body, &f.Terraform)
 
-	diags = tidy(append(diags, l.diags...))
+	diags = tidy(append(diags, l.keyed(l.diags)...))
 	if !diags.HasErrors() {
 		f.Pools, f.Accounts, f.Legacy, f.TenantDefaults, f.Policy = pools, accounts, legacy, l.tenants, l.rules
 	}
@@ -151,6 +155,10 @@ type loader struct {
 	// locals is nil until they are read; allLocals: none was lost to a mistake.
 	locals    map[string]*local
 	allLocals bool
+	// each is the instance that is read, nil outside of blocks with for_each;
+	// owners are those of mistakes.
+	each   *instance
+	owners map[*hcl.Diagnostic]*instance
 	// described is nil, unless the file is described instead of read.
 	described map[*hclsyntax.Body]*Block
 }
@@ -199,9 +207,13 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	l.tenants = l.tenantDefaults(tenantDefaults)
 	l.rules = l.policy(policies)
 	defaults := l.defaults(defaultsBlocks)
-	templates := l.layers(templateBlocks)
-	pools := l.layers(poolBlocks)
-	if len(pools) == 0 && complete {
+	templates, _ := l.layers(templateBlocks)
+	pools, whole := l.layers(poolBlocks)
+	switch {
+	case len(pools) > 0 || !complete || !whole:
+	case len(poolBlocks) > 0:
+		l.report(poolBlocks[0].DefRange(), "No pools", "for_each of every pool is empty, so there is no pool at all. Give one of them an element.")
+	default:
 		l.report(body.EndRange, "No pools", "%s has no pool. Write one, such as pool \"first\" { module = \"./modules/local\" }.", body.EndRange.Filename)
 	}
 	if complete {
@@ -210,7 +222,7 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	family := newFamily(l, defaults, templates, pools, complete)
 	result := make([]broker.Pool, 0, len(pools))
 	for _, p := range pools {
-		result = append(result, l.pool(p, family.chain(p)))
+		l.within(p.each, func() { result = append(result, l.pool(p, family.chain(p))) })
 	}
 	return result, accounts, legacy
 }
@@ -252,37 +264,62 @@ func (l *loader) defaults(blocks []*hclsyntax.Block) *layer {
 }
 
 // layers reads template or pool blocks, also those whose name is wrong or taken
-// and those that nothing uses.
-func (l *loader) layers(blocks []*hclsyntax.Block) []*layer {
-	var result []*layer
-	first := make(map[string]hcl.Range)
+// and those that nothing uses. whole is false if some are missing, since what they
+// are made for each of is wrong.
+func (l *loader) layers(blocks []*hclsyntax.Block) (result []*layer, whole bool) {
+	whole = true
+	first := make(map[string]*layer)
 	for _, block := range blocks {
-		x := &layer{at: block.Range(), header: block.DefRange()}
-		b := l.open(block.Body, "a "+block.Type)
-		x.extends = read(b, "extends", textForm, "The template whose settings hold where this block says nothing. Templates may extend others.")
-		x.settings = readSettings(b)
-		for _, name := range b.finish() {
-			switch name {
-			case "extends":
-				x.extends = setting[string]{set: true, bad: true}
-			case "module":
-				x.module = setting[string]{set: true, bad: true}
-			}
-		}
-		result = append(result, x)
-
 		l.checkName(block)
-		if len(block.Labels) == 0 {
+		instances, good := l.instances(block)
+		whole = whole && good
+		if len(instances) == 0 {
+			l.within(&instance{block: block}, func() { l.layer(block) })
 			continue
 		}
-		x.name, x.nameAt = block.Labels[0], block.LabelRanges[0]
-		if at, taken := first[x.name]; taken {
-			l.report(x.nameAt, "Duplicate "+block.Type, "There is %s %q already, at %s. Give this one another name.", article(block.Type), x.name, place(at))
-		} else {
-			first[x.name] = x.nameAt
+		for _, e := range instances {
+			l.within(e, func() {
+				x := l.layer(block)
+				result = append(result, x)
+				other := first[x.name]
+				switch {
+				case x.name == "":
+				case other == nil:
+					first[x.name] = x
+				case e != nil && other.each != nil && other.each.block == block:
+					l.report(x.nameAt, "Duplicate pool", "each.key %q and %q give the same name, %q. Use each.key, or all that differs, in the name.", other.each.key, e.key, x.name)
+				default:
+					l.report(x.nameAt, "Duplicate "+block.Type, "There is %s %q already, at %s. Give this one another name.", article(block.Type), x.name, place(other.nameAt))
+				}
+			})
 		}
 	}
-	return result
+	return result, whole
+}
+
+// layer reads a template or a pool, or an instance of one.
+func (l *loader) layer(block *hclsyntax.Block) *layer {
+	x := &layer{at: block.Range(), header: block.DefRange(), each: l.each}
+	b := l.open(block.Body, "a "+block.Type)
+	var name setting[string]
+	if block.Type == "pool" {
+		b.describe("for_each", "a map, an object or a set of texts", schema{"type": "object"},
+			"Makes a pool for each element; expressions in the block may use `each.key` and `each.value`, which is the key again for a set.", []any{"one pool"})
+		b.arguments = append(b.arguments, "for_each")
+		name = read(b, "name", textForm, "The name of each pool of a block with `for_each`, such as `\"centos-${each.key}\"`.", "the block's own name, `-`, and the key")
+	}
+	x.extends = read(b, "extends", textForm, "The template whose settings hold where this block says nothing. Templates may extend others.")
+	x.settings = readSettings(b)
+	for _, name := range b.finish() {
+		switch name {
+		case "extends":
+			x.extends = setting[string]{set: true, bad: true}
+		case "module":
+			x.module = setting[string]{set: true, bad: true}
+		}
+	}
+	x.name, x.nameAt = l.instanceName(block, l.each, name)
+	return x
 }
 
 // once reports names and repetitions of blocks that stand alone. The first one
@@ -300,6 +337,8 @@ func (l *loader) once(blocks []*hclsyntax.Block) {
 	}
 }
 
+const nameRule = "Names are made of letters, digits, '.', '_' and '-', and don't begin with '.' or '-'."
+
 // checkName reports a name that a block can't have.
 func (l *loader) checkName(block *hclsyntax.Block) {
 	l.mark([]*hclsyntax.Block{block}, func(b *Block) { b.Labelled = true })
@@ -314,7 +353,7 @@ func (l *loader) checkName(block *hclsyntax.Block) {
 	// Clients put names into URLs and into lists with commas.
 	if !validName(name) {
 		l.report(block.LabelRanges[0], "Invalid name",
-			"%q can't be the name of %s. Names are made of letters, digits, '.', '_' and '-', and don't begin with '.' or '-'.", name, article(block.Type))
+			"%q can't be the name of %s. %s", name, article(block.Type), nameRule)
 	}
 }
 

@@ -34,7 +34,16 @@ type layer struct {
 	header  hcl.Range // the line that opens the block
 	at      hcl.Range // the whole block
 	extends setting[string]
+	each    *instance // nil unless made by for_each
 	settings
+}
+
+// title names a layer in a message that is the same for all instances of a block.
+func (x *layer) title() string {
+	if x.each != nil && len(x.each.block.Labels) > 0 {
+		return x.each.block.Labels[0]
+	}
+	return x.name
 }
 
 // contains tells whether a value stands in the layer itself.
@@ -72,7 +81,9 @@ func newFamily(l *loader, defaults *layer, templates, pools []*layer, complete b
 	for _, p := range pools {
 		poolAt[p.name] = p.nameAt
 		if t := f.templates[p.name]; t != nil {
-			l.report(p.nameAt, "Name used twice", "Pool %q has the name of the template at %s. Give one of them another name.", p.name, place(t.nameAt))
+			l.within(p.each, func() {
+				l.report(p.nameAt, "Name used twice", "Pool %q has the name of the template at %s. Give one of them another name.", p.name, place(t.nameAt))
+			})
 		}
 	}
 	for _, x := range append(slices.Clip(templates), pools...) {
@@ -92,7 +103,9 @@ func newFamily(l *loader, defaults *layer, templates, pools []*layer, complete b
 				hint = "The templates are " + list(names) + "."
 			}
 		}
-		l.report(x.extends.at, "Unknown template", "There is no template %q. %s", name, hint)
+		l.within(x.each, func() {
+			l.report(x.extends.at, "Unknown template", "There is no template %q. %s", name, hint)
+		})
 	}
 	for _, t := range templates {
 		f.reportCircle(l, t)
@@ -174,7 +187,7 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 	s := from.settings()
 	if !s.module.set && from.complete && !l.broken(x.at) {
 		l.report(x.header, "Missing module",
-			"Pool %q has no module, and inherits none. Write module = \"DIRECTORY\", the directory of a Terraform module.", x.name)
+			"Pool %q has no module, and inherits none. Write module = \"DIRECTORY\", the directory of a Terraform module.", x.title())
 	}
 	fill := s.fillLevel.or(0)
 	most := s.maxNodes.or(maxNodesFor(fill))

@@ -1,0 +1,5 @@
+pool "a" {
+  for_each  = toset(["x", "y"])
+  module    = "../modules/local"
+  variables = { image = each.name }
+}

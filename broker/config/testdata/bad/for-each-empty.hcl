@@ -1,0 +1,4 @@
+pool "a" {
+  for_each = {}
+  module   = "../modules/local"
+}

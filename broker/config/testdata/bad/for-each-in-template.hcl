@@ -1,0 +1,6 @@
+template "t" {
+  for_each = toset(["x"])
+}
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,3 @@
+pool "a" {
+  for_each = toset(["a", "b"])
+}

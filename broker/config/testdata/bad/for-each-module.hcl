@@ -1,0 +1,4 @@
+pool "a" {
+  for_each = toset(["local", "clod"])
+  module   = "../modules/${each.key}"
+}

@@ -1,0 +1,5 @@
+pool "a" {
+  for_each = { small = "small/x", large = "large" }
+  name     = each.value
+  module   = "../modules/local"
+}

@@ -1,0 +1,4 @@
+pool "a" {
+  for_each = toset(["x", null])
+  module   = "../modules/local"
+}

@@ -1,0 +1,4 @@
+pool "a" {
+  for_each = "x"
+  module   = "../modules/local"
+}

@@ -1,0 +1,5 @@
+pool "a" {
+  for_each = local.systems
+  module   = "../modules/local"
+  description = each.value.text
+}

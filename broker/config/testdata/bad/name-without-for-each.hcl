@@ -1,0 +1,4 @@
+pool "a" {
+  name   = "b"
+  module = "../modules/local"
+}
