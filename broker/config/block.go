@@ -113,7 +113,8 @@ func readExpression[T any](b *block, name string, parse func(cty.Value, hclsynta
 // finish reports what nobody asked for. It gives the names that were meant by
 // it, where that is clear: these are not missing as well.
 func (b *block) finish() (meant []string) {
-	for name, attr := range b.src.Attributes {
+	for _, attr := range b.src.Attributes {
+		name := attr.Name
 		if slices.Contains(b.arguments, name) || b.l.broken(attr.NameRange) {
 			continue
 		}

@@ -1,5 +1,5 @@
 // Package config reads pools.hcl, the file in which operators describe their
-// pools, into [broker.Pool]s.
+// pools, into [broker.Pool]s. A directory of such files is read as one file.
 //
 // The language is HCL, with these kinds of block:
 //
@@ -35,10 +35,7 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -86,7 +83,8 @@ type Terraform struct {
 // [WriteDiagnostics]. It is also there when [Load] found errors.
 func (f *File) Files() map[string]*hcl.File { return f.files }
 
-// Load reads the file at path. The paths in it are relative to its directory.
+// Load reads the file at path, or the files of the directory at path as one: see
+// [Sources]. The paths in it are relative to its directory.
 //
 // The File is never nil, but use its settings only when the diagnostics have no
 // errors. Diagnostics are sorted by place, and none comes twice.
@@ -95,25 +93,20 @@ func Load(path string) (*File, hcl.Diagnostics) {
 		Terraform: Terraform{MemoryPerRun: defaultMemoryPerRun},
 		files:     make(map[string]*hcl.File),
 	}
-	src, err := os.ReadFile(path) //nolint:gosec // the operator names the file
-	if err != nil {
-		return f, hcl.Diagnostics{unreadable(path, err)}
+	body, diags := f.parse(path)
+	if body == nil {
+		return f, diags
 	}
-	syntax, diags := hclsyntax.ParseConfig(src, path, hcl.InitialPos)
-	f.files[path] = syntax
-	diags = foremost(diags)
-
-	l := &loader{dir: filepath.Dir(path), syntax: diags, owners: make(map[*hcl.Diagnostic]*instance)}
+	l := &loader{path: path, dir: path, syntax: diags, owners: make(map[*hcl.Diagnostic]*instance)}
+	if f.files[path] != nil { // a file
+		l.dir = filepath.Dir(path)
+	}
 	root, err := filepath.Abs(l.dir)
 	if err != nil {
 		return f, hcl.Diagnostics{unreadable(path, err)}
 	}
 	l.root = root
 	l.context = l.evalContext()
-	body, ok := syntax.Body.(*hclsyntax.Body)
-	if !ok {
-		panic(fmt.Sprintf("hclsyntax gave a %T", syntax.Body))
-	}
 	pools, accounts, legacy := l.file(body, &f.Terraform)
 
 	diags = tidy(append(diags, l.keyed(l.diags)...))
@@ -123,25 +116,9 @@ func Load(path string) (*File, hcl.Diagnostics) {
 	return f, diags
 }
 
-// unreadable says why there is no file to look into, and how to begin.
-func unreadable(path string, err error) *hcl.Diagnostic {
-	d := &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "Unreadable pools file"}
-	info, statErr := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		d.Summary = "No pools file"
-		d.Detail = fmt.Sprintf("%s does not exist. Name another file with --pools PATH, or write this one; it can be as short as\n\n"+
-			"  pool \"first\" {\n    module     = \"./modules/local\"\n    fill_level = 1\n  }", path)
-	case statErr == nil && info.IsDir():
-		d.Detail = fmt.Sprintf("%s is a directory. Name the file in it, such as %s.", path, filepath.Join(path, "pools.hcl"))
-	default:
-		d.Detail = fmt.Sprintf("%s %s. Make it readable, or name another file with --pools PATH.", path, problem(err))
-	}
-	return d
-}
-
-// loader collects the mistakes of one file while it is read.
+// loader collects the mistakes of one file, or directory, while it is read.
 type loader struct {
+	path    string // as the caller wrote it
 	dir     string // of the file, as the caller wrote it: for messages
 	root    string // the same, absolute: for results
 	context *hcl.EvalContext
@@ -177,7 +154,7 @@ func (l *loader) report(at hcl.Range, summary, format string, args ...any) {
 // them is a guess, so nothing more is said about them.
 func (l *loader) broken(at hcl.Range) bool {
 	return slices.ContainsFunc(l.syntax, func(d *hcl.Diagnostic) bool {
-		return d.Subject != nil && d.Subject.Start.Line <= at.End.Line && d.Subject.End.Line >= at.Start.Line
+		return d.Subject != nil && d.Subject.Filename == at.Filename && d.Subject.Start.Line <= at.End.Line && d.Subject.End.Line >= at.Start.Line
 	})
 }
 
@@ -214,7 +191,7 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	case len(poolBlocks) > 0:
 		l.report(poolBlocks[0].DefRange(), "No pools", "for_each of every pool is empty, so there is no pool at all. Give one of them an element.")
 	default:
-		l.report(body.EndRange, "No pools", "%s has no pool. Write one, such as pool \"first\" { module = \"./modules/local\" }.", body.EndRange.Filename)
+		l.report(body.EndRange, "No pools", "%s has no pool. Write one, such as pool \"first\" { module = \"./modules/local\" }.", l.path)
 	}
 	if complete {
 		l.checkAccounts(accounts, slices.Concat([]*layer{defaults}, templates, pools))
@@ -385,7 +362,7 @@ func foremost(diags hcl.Diagnostics) hcl.Diagnostics {
 	var kept hcl.Diagnostics
 	for _, d := range tidy(diags) {
 		last := len(kept) - 1
-		if last < 0 || d.Subject == nil || kept[last].Subject == nil || d.Subject.Start.Line > kept[last].Subject.End.Line {
+		if last < 0 || d.Subject == nil || kept[last].Subject == nil || d.Subject.Filename != kept[last].Subject.Filename || d.Subject.Start.Line > kept[last].Subject.End.Line {
 			kept = append(kept, d)
 		}
 	}

@@ -124,12 +124,18 @@ func (f *family) reportCircle(l *loader, start *layer) {
 		seen[next] = true
 		circle = append(circle, next)
 	}
-	var path strings.Builder
 	for _, t := range circle {
 		f.dead[t] = true
-		fmt.Fprintf(&path, "%q extends ", t.name)
 	}
-	l.report(start.extends.at, "Circle of templates", "%s%q. Remove one of these extends.", path.String(), start.name)
+	if len(circle) == 1 {
+		l.report(start.extends.at, "Circle of templates", "%q extends itself. Remove this line.", start.name)
+		return
+	}
+	var path strings.Builder
+	for _, t := range circle[1:] {
+		fmt.Fprintf(&path, "%q (%s), which extends ", t.name, place(t.nameAt))
+	}
+	l.report(start.extends.at, "Circle of templates", "%q extends %s%q again. Remove one of these extends.", start.name, path.String(), start.name)
 }
 
 // parent gives the template that a layer extends, or nil.

@@ -76,7 +76,7 @@ func newServeCommand(s streams) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.pools, "pools", "pools.hcl", "`file` that declares the pools, or git::URL//PATH?ref=BRANCH")
+	f.StringVar(&o.pools, "pools", "pools.hcl", "`path` of the file that declares the pools, or of a directory of such files (*.hcl), or git::URL//PATH?ref=BRANCH")
 	f.StringVar(&o.data, "data", "data", "`directory` that holds all state; made if it does not exist")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` to serve the API on: HOST:PORT (port 0 takes a free one) or unix:PATH")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM `file` with the certificate to serve TLS with; read again when it is renewed")

@@ -28,7 +28,7 @@ func newValidateCommand(s streams) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&path, "pools", path, "`file` that declares the pools")
+	cmd.Flags().StringVar(&path, "pools", path, "`path` of the file that declares the pools, or of a directory of such files (*.hcl)")
 	return cmd
 }
 

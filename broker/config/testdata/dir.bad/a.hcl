@@ -1,0 +1,17 @@
+fill_level = 1
+
+locals {
+  size = local.more
+}
+
+defaults {
+  concurrency = 1
+}
+
+template "t" {
+  extends = "u"
+}
+
+pool "same" {
+  module = "../modules/local"
+}

@@ -1,0 +1,7 @@
+pool "b" {
+  extends = "base"
+}
+
+pool "a" {
+  extends = "base"
+}

@@ -1,0 +1,7 @@
+locals {
+  zone = "${local.region}-1"
+}
+
+pool "c" {
+  extends = "base"
+}
