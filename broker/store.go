@@ -106,8 +106,11 @@ type Tx interface {
 	CreateNode(n *Node) error
 	// UpdateNode replaces the record of n.ID if its stored state is expect: else
 	// a [TransitionError] with Expected set. UID and Pool can't change:
-	// CodeInvalid. It does not judge the transition itself: see [Node.Become].
+	// CodeInvalid, but see SetNodePool. It does not judge the transition itself: see [Node.Become].
 	UpdateNode(expect NodeState, n Node) error
+	// SetNodePool gives a node to another pool, whatever its state: CodeInvalid if
+	// the name is empty.
+	SetNodePool(id int64, pool string) error
 	// DeleteNode forgets a node and its Terraform state; CodeConflict unless it
 	// is [NodeGone].
 	DeleteNode(id int64) error

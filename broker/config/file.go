@@ -12,7 +12,8 @@
 //	tenant_defaults   quota and lifetimes of tenants that have none of their own
 //	defaults          settings of every pool
 //	template "NAME"   settings of the pools, and other templates, that extend it
-//	pool "NAME"       one pool
+//	pool "NAME"       one pool, or one for each element of a collection
+//	moved             a pool that has another name now
 //
 // A setting of a pool comes from the pool itself, else from the template that it
 // extends, else from that one's own template, and so on; else from defaults;
@@ -60,6 +61,9 @@ type File struct {
 	// Accounts are in the order of the file, complete and checked. There are none
 	// when the file has an error.
 	Accounts []broker.Account
+	// Moves are the renamed pools of the moved blocks, each with its last name.
+	// There are none when the file has an error.
+	Moves []broker.Move
 	// TenantDefaults are the settings of the tenant_defaults block.
 	TenantDefaults broker.TenantDefaults
 	// Policy are the rules of the policy block, denials first.
@@ -112,6 +116,7 @@ func Load(path string) (*File, hcl.Diagnostics) {
 	diags = tidy(append(diags, l.keyed(l.diags)...))
 	if !diags.HasErrors() {
 		f.Pools, f.Accounts, f.Legacy, f.TenantDefaults, f.Policy = pools, accounts, legacy, l.tenants, l.rules
+		f.Moves = l.moved
 	}
 	return f, diags
 }
@@ -129,6 +134,7 @@ type loader struct {
 	diags     hcl.Diagnostics // what we found
 	tenants   broker.TenantDefaults
 	rules     []Rule
+	moved     []broker.Move
 	// locals is nil until they are read; allLocals: none was lost to a mistake.
 	locals    map[string]*local
 	allLocals bool
@@ -170,6 +176,7 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	policies := top.blocks("policy", "What changes of this file are refused, or warned of: see [policy.md](policy.md).")
 	defaultsBlocks := top.blocks("defaults", "Settings of every pool that neither says them nor inherits them from a template.")
 	templateBlocks := top.blocks("template", "Settings of the pools, and of other templates, that extend it.")
+	movedBlocks := top.blocks("moved", "A pool that has another name now. Its nodes are taken along, instead of being destroyed for the name.")
 	poolBlocks := top.blocks("pool", "One pool: nodes with like properties.")
 	meant := top.finish()
 	// A block that the parser lost may be the one that is missing, and so may one
@@ -186,6 +193,7 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	defaults := l.defaults(defaultsBlocks)
 	templates, _ := l.layers(templateBlocks)
 	pools, whole := l.layers(poolBlocks)
+	moves := l.moves(movedBlocks)
 	switch {
 	case len(pools) > 0 || !complete || !whole:
 	case len(poolBlocks) > 0:
@@ -196,6 +204,7 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	if complete {
 		l.checkAccounts(accounts, slices.Concat([]*layer{defaults}, templates, pools))
 	}
+	l.moved = l.checkMoves(moves, pools, complete && whole)
 	family := newFamily(l, defaults, templates, pools, complete)
 	result := make([]broker.Pool, 0, len(pools))
 	for _, p := range pools {

@@ -67,6 +67,7 @@ type Loop struct {
 	wake chan struct{}
 
 	workers sync.WaitGroup
+	passing sync.Mutex // a pass is under way, or a Change
 	mu      sync.Mutex
 	busy    map[int64]bool
 	tidied  time.Time // when old records were last looked at
@@ -107,6 +108,14 @@ func (l *Loop) Wake() {
 	case l.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Change runs fn while no pass is under way: what fn changes in the store and in
+// the pools, a plan sees all of or nothing. fn must be quick.
+func (l *Loop) Change(fn func() error) error {
+	l.passing.Lock()
+	defer l.passing.Unlock()
+	return fn()
 }
 
 // Run makes passes until ctx ends, and returns when all of its workers have.
@@ -196,6 +205,8 @@ func (l *Loop) readWorld(ctx context.Context, pools []broker.Pool, now time.Time
 // pass plans once, commits all changes of state that the plan asks for in one
 // transaction, and starts the work that follows from them.
 func (l *Loop) pass(ctx context.Context) (due time.Time, err error) {
+	l.passing.Lock()
+	defer l.passing.Unlock()
 	now := l.cfg.Now()
 	states := broker.LiveNodeStates()
 	tidy := now.Sub(l.tidied) >= tidyEvery

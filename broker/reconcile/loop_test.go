@@ -42,6 +42,7 @@ type world struct {
 	provisioner broker.Provisioner
 	outlook     broker.Outlook // may be nil
 
+	loop     *reconcile.Loop
 	stopLoop func()
 }
 
@@ -75,6 +76,7 @@ func (w *world) start() {
 		},
 	})
 	loop.VerifyAlways()
+	w.loop = loop
 	if w.admin.ID == 0 {
 		err := w.b.CreateTenants(context.Background(), broker.NewTenant{Tenant: broker.Tenant{Name: "admin", IsAdmin: true, SSHKey: "key"}, APIKey: "a"})
 		if err != nil {

@@ -143,7 +143,16 @@ func (d *daemon) applyPools(ctx context.Context, file *config.File) (int, error)
 	if err := d.checkPolicy(ctx, file, pools); err != nil {
 		return 0, err
 	}
-	d.pools.Set(pools, file.Accounts...)
+	err = d.loop.Change(func() error {
+		if err := d.broker.MovePools(ctx, file.Moves); err != nil {
+			return err
+		}
+		d.pools.Set(pools, file.Accounts...)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
 	d.legacy.Store(legacySettings(file.Legacy))
 	d.broker.SetTenantDefaults(file.TenantDefaults)
 	d.loop.Wake()

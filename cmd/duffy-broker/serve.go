@@ -207,6 +207,9 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := d.broker.MovePools(ctx, file.Moves); err != nil {
+		return err
+	}
 	d.pools.Set(pools, file.Accounts...)
 	if err := source.accept(revision); err != nil {
 		return err

@@ -156,6 +156,25 @@ func (t *tx) UpdateNode(expect broker.NodeState, n broker.Node) error {
 	return t.put(bucketNodesByState, nodeIndexKey(n), nil)
 }
 
+// SetNodePool implements [broker.Tx].
+func (t *tx) SetNodePool(id int64, pool string) error {
+	if err := named("the pool of a node", pool); err != nil {
+		return err
+	}
+	n, err := t.Node(id)
+	if err != nil || n.Pool == pool {
+		return err
+	}
+	if err := t.remove(bucketNodesByState, nodeIndexKey(n)); err != nil {
+		return err
+	}
+	n.Pool = pool
+	if err := t.write(bucketNodes, idKey(id), n); err != nil {
+		return err
+	}
+	return t.put(bucketNodesByState, nodeIndexKey(n), nil)
+}
+
 // DeleteNode implements [broker.Tx].
 func (t *tx) DeleteNode(id int64) error {
 	n, err := t.Node(id)

@@ -92,6 +92,19 @@ func (t *tx) UpdateNode(expect broker.NodeState, n broker.Node) error {
 	return put(t, t.nodes, n.ID, n)
 }
 
+// SetNodePool implements [broker.Tx].
+func (t *tx) SetNodePool(id int64, pool string) error {
+	if err := named("the pool of a node", pool); err != nil {
+		return err
+	}
+	n, err := t.Node(id)
+	if err != nil {
+		return err
+	}
+	n.Pool = pool
+	return put(t, t.nodes, id, n)
+}
+
 // DeleteNode implements [broker.Tx].
 func (t *tx) DeleteNode(id int64) error {
 	n, err := t.Node(id)

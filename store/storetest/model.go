@@ -92,7 +92,7 @@ func someNodeState(t *rapid.T) broker.NodeState {
 // draw makes up a write and carries it out on the model.
 func (m *model) draw(t *rapid.T) step {
 	kinds := []func(*rapid.T) step{
-		m.createNode, m.updateNode, m.updateNode, m.deleteNode, m.setTerraform,
+		m.createNode, m.updateNode, m.updateNode, m.setNodePool, m.deleteNode, m.setTerraform,
 		m.createSession, m.updateSession, m.createTenant, m.updateTenant, m.setHealth, m.appendEvent, m.pruneEvents,
 		m.createHost, m.updateHost, m.updateHost,
 	}
@@ -142,6 +142,22 @@ func (m *model) updateNode(t *rapid.T) step {
 	case old.Pool != n.Pool:
 		s.want = broker.CodeInvalid
 	default:
+		m.nodes[id] = n
+	}
+	return s
+}
+
+func (m *model) setNodePool(t *rapid.T) step {
+	id, pool := someID(t, m.nodes), rapid.SampledFrom(append(pools(), "")).Draw(t, "pool")
+	n, ok := m.nodes[id]
+	s := step{name: fmt.Sprintf("give node %d to pool %q", id, pool), store: func(tx broker.Tx) error { return tx.SetNodePool(id, pool) }}
+	switch {
+	case pool == "":
+		s.want = broker.CodeInvalid
+	case !ok:
+		s.want = broker.CodeNotFound
+	default:
+		n.Pool = pool
 		m.nodes[id] = n
 	}
 	return s

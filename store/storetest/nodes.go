@@ -62,6 +62,7 @@ func (s *suite) testNodes(t *testing.T) {
 	})
 	t.Run("compare and set", s.testNodeCAS)
 	t.Run("delete", s.testNodeDelete)
+	t.Run("pool", s.testNodePool)
 	t.Run("queries", s.testNodeQueries)
 	t.Run("terraform state", s.testNodeTerraform)
 }
@@ -147,6 +148,30 @@ func (s *suite) testNodeCAS(t *testing.T) {
 	}
 	update(t, store, func(tx broker.Tx) error { return tx.UpdateNode(n.State, n) }) // changes nothing
 	same(t, "node after refused and idle writes", read(t, store, nodes(broker.NodeQuery{})), []broker.Node{n})
+}
+
+func (s *suite) testNodePool(t *testing.T) {
+	store := s.store(t)
+	var want []broker.Node
+	for _, state := range broker.NodeStates() {
+		n := createNodes(t, store, "a", state)[0]
+		update(t, store, func(tx broker.Tx) error { return tx.SetNodePool(n.ID, "b") })
+		n.Pool = "b"
+		want = append(want, n)
+	}
+	same(t, "nodes of the old pool", len(read(t, store, nodes(broker.NodeQuery{Pool: "a"}))), 0)
+	same(t, "nodes of the new pool", read(t, store, nodes(broker.NodeQuery{Pool: "b"})), want)
+	counts := func(tx broker.ReadTx) (map[broker.NodeState]int, error) { return tx.CountNodes("b") }
+	for state, count := range read(t, store, counts) {
+		same(t, "nodes that are "+string(state), count, 1)
+	}
+	n := want[0]
+	n.Attempts = 3
+	update(t, store, func(tx broker.Tx) error { return tx.UpdateNode(n.State, n) })
+	update(t, store, func(tx broker.Tx) error { return tx.SetNodePool(n.ID, "b") }) // changes nothing
+	same(t, "node after the move", read(t, store, nodeByID(n.ID)), n)
+	refused(t, store, broker.CodeInvalid, func(tx broker.Tx) error { return tx.SetNodePool(n.ID, "") })
+	refused(t, store, broker.CodeNotFound, func(tx broker.Tx) error { return tx.SetNodePool(1000, "b") })
 }
 
 func (s *suite) testNodeDelete(t *testing.T) {

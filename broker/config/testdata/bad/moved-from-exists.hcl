@@ -1,0 +1,10 @@
+pool "old" {
+  module = "../modules/local"
+}
+pool "new" {
+  module = "../modules/local"
+}
+moved {
+  from = "old"
+  to   = "new"
+}

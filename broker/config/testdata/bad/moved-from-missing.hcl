@@ -1,0 +1,6 @@
+pool "c" {
+  module = "../modules/local"
+}
+moved {
+  to = "c"
+}

@@ -1,0 +1,7 @@
+pool "a" {
+  module = "../modules/local"
+}
+moved {
+  from = "a"
+  to   = "a"
+}

@@ -1,0 +1,7 @@
+pool "c" {
+  module = "../modules/local"
+}
+moved {
+  from = ["a", "b"]
+  to   = "c"
+}

@@ -1,0 +1,7 @@
+pool "c" {
+  module = "../modules/local"
+}
+moved "a" {
+  from = "a"
+  to   = "c"
+}

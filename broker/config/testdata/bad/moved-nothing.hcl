@@ -1,0 +1,5 @@
+pool "c" {
+  module = "../modules/local"
+}
+moved {
+}

@@ -1,0 +1,7 @@
+pool "first" {
+  module = "../modules/local"
+}
+moved {
+  from = "old"
+  to   = "other"
+}

@@ -1,0 +1,7 @@
+pool "centos-9" {
+  module = "../modules/local"
+}
+moved {
+  from = "old"
+  to   = "centos9"
+}
