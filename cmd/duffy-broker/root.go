@@ -29,7 +29,7 @@ type exitError struct{ code int }
 func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
 
 // run carries out a command line and gives the exit code: 0 for success, 1 for
-// an error or wrong usage, or that of a remote command.
+// an error or wrong usage, 3 for what a check has found, or that of a remote command.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	root := newRootCommand(streams{in: in, out: out, err: errOut})
 	root.SetArgs(args)
@@ -94,6 +94,7 @@ func newRootCommand(s streams) *cobra.Command {
 		newRolloutCommand(s),
 		newImportCommand(s),
 		newValidateCommand(s),
+		newFmtCommand(s),
 		newKeyCommand(s),
 		newVersionCommand(s),
 		newLocalNodeCommand(s),
