@@ -176,8 +176,8 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	policies := top.blocks("policy", "What changes of this file are refused, or warned of: see [policy.md](policy.md).")
 	defaultsBlocks := top.blocks("defaults", "Settings of every pool that neither says them nor inherits them from a template.")
 	templateBlocks := top.blocks("template", "Settings of the pools, and of other templates, that extend it.")
-	movedBlocks := top.blocks("moved", "A pool that has another name now. Its nodes are taken along, instead of being destroyed for the name.")
 	poolBlocks := top.blocks("pool", "One pool: nodes with like properties.")
+	movedBlocks := top.blocks("moved", "A pool that has another name now. Its nodes are taken along, instead of being destroyed for the name.")
 	meant := top.finish()
 	// A block that the parser lost may be the one that is missing, and so may one
 	// with a misspelt type.

@@ -3,6 +3,7 @@ package config
 import (
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-cty-funcs/cidr"
@@ -282,4 +283,11 @@ func absolutePath(root string) function.Function {
 		}
 		return filepath.Join(root, args[0]), nil
 	}, "path")
+}
+
+// Functions gives the names of all functions, sorted.
+func Functions() []string {
+	l := &loader{}
+	l.evalContext()
+	return slices.Sorted(maps.Keys(l.functions))
 }

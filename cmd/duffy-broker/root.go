@@ -95,6 +95,7 @@ func newRootCommand(s streams) *cobra.Command {
 		newImportCommand(s),
 		newValidateCommand(s),
 		newFmtCommand(s),
+		newSchemaCommand(s),
 		newKeyCommand(s),
 		newVersionCommand(s),
 		newLocalNodeCommand(s),
