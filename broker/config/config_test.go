@@ -310,7 +310,7 @@ func TestDefaultFile(t *testing.T) {
 // FuzzLoad checks that no text makes Load panic, that it gives pools or errors,
 // that the pools keep what is promised, and that messages can be printed.
 func FuzzLoad(f *testing.F) {
-	for _, pattern := range []string{"testdata/*.hcl", "testdata/bad/*.hcl"} {
+	for _, pattern := range []string{"testdata/*.hcl", "testdata/bad/*.hcl", "testdata/dir.*/[0-9a-c]*.hcl"} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {
 			f.Fatal(err)
@@ -341,6 +341,27 @@ func FuzzLoad(f *testing.F) {
 		messages(t, file, diags)
 		if diags.HasErrors() == (len(file.Pools) > 0) {
 			t.Fatalf("%d pools and %d messages", len(file.Pools), len(diags))
+		}
+		names := make(map[string]bool)
+		for _, p := range file.Pools {
+			if names[p.Name] || p.Name == "" {
+				t.Fatalf("two pools, or none, have the name %q", p.Name)
+			}
+			names[p.Name] = true
+		}
+		for _, m := range file.Moves {
+			if names[m.From] || !names[m.To] {
+				t.Fatalf("pool %q moves to %q, and the pools are %v", m.From, m.To, names)
+			}
+		}
+		formatted, _, diags := config.Format(path, src)
+		if again, _, _ := config.Format(path, formatted); !diags.HasErrors() && len(file.Pools) > 0 {
+			if err := os.WriteFile(path, again, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if other, diags := config.Load(path); len(other.Pools) != len(file.Pools) {
+				t.Fatalf("formatted, the file has %d pools instead of %d: %v\n%s", len(other.Pools), len(file.Pools), diags, again)
+			}
 		}
 		for _, p := range file.Pools {
 			if p.FillLevel < 0 || p.MaxNodes < max(1, p.FillLevel) || p.FillLevel > math.MaxInt32 || p.Concurrency < 1 ||

@@ -24,7 +24,10 @@ func templateFile(dir string, others map[string]function.Function) function.Func
 		if err == nil && !utf8.Valid(src) {
 			err = fmt.Errorf("%s is not UTF-8", name)
 		}
-		return filepath.Join(dir, name), src, err
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(dir, name)
+		}
+		return name, src, err
 	})
 }
 

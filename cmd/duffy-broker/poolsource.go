@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -63,13 +64,15 @@ func (s *fileSource) changed(context.Context) (bool, error) {
 	return settled && now != s.seen, nil
 }
 
-// fingerprint is equal as long as no file of the pools and their modules has
-// another size or time. A file that can't be read counts as that: the reload says
-// what is wrong with it.
+// fingerprint is equal as long as the pools are, and no file of them and of their
+// modules has another size or time. A file that can't be read counts as that: the
+// reload says what is wrong with it.
 func (s *fileSource) fingerprint() string {
 	h := sha256.New()
 	roots := []string{s.path}
 	if file, diags := config.Load(s.path); !diags.HasErrors() {
+		// Expressions may read other files.
+		_ = json.NewEncoder(h).Encode([]any{file.Pools, file.Accounts, file.TenantDefaults})
 		for _, p := range file.Pools {
 			roots = append(roots, p.Module)
 		}
