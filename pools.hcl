@@ -2,7 +2,8 @@
 # a node is an SSH server of its own on the loopback interface.
 #
 # A setting of a pool comes from the pool, else from the template that it
-# extends, else from defaults. `duffy-broker validate` checks the file.
+# extends, else from defaults. `duffy-broker validate` checks the file, and
+# docs/pools.md has all of the language: locals, for_each, functions, moved.
 
 terraform {
   # The Terraform versions that the modules work with.
