@@ -55,6 +55,14 @@ func (e examples) add(path string, body *hclsyntax.Body) {
 	}
 }
 
+// of gives the text of an example. One that is missing is reported by another test.
+func (e examples) of(path string) []byte {
+	if e.blocks[path] == nil {
+		return nil
+	}
+	return e.blocks[path].Range().SliceBytes(e.src)
+}
+
 // reference writes what follows the mark in docs/pools.md.
 func reference(e examples) string {
 	file := config.Describe()
@@ -77,11 +85,11 @@ func reference(e examples) string {
 			own.Blocks = nil
 		}
 		describe(w, &own)
-		w("\n```hcl\n%s\n```\n", e.blocks[b.Name].Range().SliceBytes(e.src))
+		w("\n```hcl\n%s\n```\n", e.of(b.Name))
 	}
 	w("\n## Settings of pools\n\nThey stand in a `pool`, a `template` or `defaults`, and are inherited in this order.\n")
 	describe(w, shared)
-	w("\n```hcl\n%s\n```\n", e.blocks["defaults"].Range().SliceBytes(e.src))
+	w("\n```hcl\n%s\n```\n", e.of("defaults"))
 
 	w("\n## Functions\n\n`env`, and those of Terraform that give the same at each reading of the same files: ")
 	w("all but `%s`, and those for sensitive values.\n\n", strings.Join([]string{"bcrypt", "plantimestamp", "timestamp", "uuid"}, "`, `"))
@@ -102,7 +110,8 @@ func describe(w func(string, ...any), b *config.Block) {
 		if s.Required {
 			otherwise = "a mistake"
 		}
-		w("| `%s` | %s | %s | %s |\n", s.Name, s.Kind, otherwise, s.Doc)
+		cell := func(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
+		w("| `%s` | %s | %s | %s |\n", s.Name, cell(s.Kind), cell(otherwise), cell(s.Doc))
 	}
 	for _, nested := range b.Blocks {
 		w("\n#### %s\n\n%s %s\n", nested.Name, nested.Doc, often(nested))

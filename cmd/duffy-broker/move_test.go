@@ -33,6 +33,8 @@ func TestMove(t *testing.T) {
 		}
 	}
 
+	// The policy sees the pool with its new name, not one that goes and one that comes.
+	text += "\npolicy {\n  deny \"removal\" {\n    condition = new == null || old == null\n  }\n}\n"
 	text = strings.Replace(text, `"plain"`, `"simple"`, 1) + "\nmoved {\n  from = \"plain\"\n  to   = \"simple\"\n}\n"
 	s.writePools(text)
 	s.reload()

@@ -8,22 +8,25 @@ import (
 	"github.com/duffy-broker/duffy-broker/broker/config"
 )
 
-// poolChanges pairs the pools that run with those of a file. Stock is that of the
-// former, by name.
-func poolChanges(old, pools []broker.Pool, stock map[string]config.Stock) []config.PoolChange {
-	known := make(map[string]*broker.Pool, len(old))
+// poolChanges pairs the pools that run with those of a file, which may have moved
+// them. Stock is that of the former, by name.
+func poolChanges(old, pools []broker.Pool, moves []broker.Move, stock map[string]config.Stock) []config.PoolChange {
+	known := make(map[string]*broker.Pool, len(old)) // by the name that they have now
 	for i := range old {
-		known[old[i].Name] = &old[i]
+		known[broker.MovedName(moves, old[i].Name)] = &old[i]
 	}
 	changes := make([]config.PoolChange, 0, len(pools))
 	for i := range pools {
-		name := pools[i].Name
-		changes = append(changes, config.PoolChange{Old: known[name], New: &pools[i], Stock: stock[name]})
-		delete(known, name)
+		change := config.PoolChange{Old: known[pools[i].Name], New: &pools[i]}
+		if change.Old != nil {
+			change.Stock = stock[change.Old.Name]
+			delete(known, pools[i].Name)
+		}
+		changes = append(changes, change)
 	}
 	for i := range old {
-		if name := old[i].Name; known[name] != nil {
-			changes = append(changes, config.PoolChange{Old: &old[i], Stock: stock[name]})
+		if known[broker.MovedName(moves, old[i].Name)] == &old[i] {
+			changes = append(changes, config.PoolChange{Old: &old[i], Stock: stock[old[i].Name]})
 		}
 	}
 	return changes
@@ -46,7 +49,7 @@ func (d *daemon) checkPolicy(ctx context.Context, file *config.File, pools []bro
 		}
 	}
 	var denials []string
-	for _, o := range file.CheckPolicy(poolChanges(old, pools, stock), old, pools) {
+	for _, o := range file.CheckPolicy(poolChanges(old, pools, file.Moves, stock), old, pools) {
 		if !o.Deny {
 			d.log.WarnContext(ctx, "the policy warns of the new pools", "rule", o.Rule, "pool", o.Pool, "message", o.Message)
 			continue

@@ -49,6 +49,18 @@ legacy {
   }
 }
 
+policy {
+  deny "stock-in-use" {
+    condition = new == null && stock.lent > 0
+    message   = "Pool ${old.name} has ${stock.lent} nodes lent: wait until they are back."
+  }
+
+  warn "large" {
+    condition = new != null && new.max_nodes > 100
+    message   = "Pool ${new.name} may grow to ${new.max_nodes} nodes."
+  }
+}
+
 tenant_defaults {
   node_quota           = 10
   session_lifetime     = "6h"
