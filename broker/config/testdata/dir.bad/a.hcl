@@ -5,7 +5,7 @@ locals {
 }
 
 defaults {
-  concurrency = 1
+  concurrency = 0
 }
 
 template "t" {

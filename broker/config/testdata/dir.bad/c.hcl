@@ -1,7 +1,9 @@
-pool "c" {
-  fill_level = 3 +
-}
-
 pool "d" {
   fill_level = "x"
+}
+
+# The line of another file's mistake.
+
+pool "c" {
+  fill_level = 3 +
 }
