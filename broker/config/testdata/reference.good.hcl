@@ -80,6 +80,9 @@ defaults {
   legacy           = true
   provider_sharing = false
   account          = "cloud"
+  tenants          = ["ci", "nightly"]
+  environment      = { AWS_REGION = local.region }
+  credentials      = { AWS_SECRET_ACCESS_KEY = "file:/etc/duffy-broker/aws-secret", AWS_ACCESS_KEY_ID = "env:AWS_ACCESS_KEY_ID" }
 
   ready {
     ssh     = true
