@@ -102,6 +102,7 @@ func (t *tx) SetNodePool(id int64, pool string) error {
 		return err
 	}
 	n.Pool = pool
+	t.touchedNodes = append(t.touchedNodes, id)
 	return put(t, t.nodes, id, n)
 }
 

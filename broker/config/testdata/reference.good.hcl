@@ -76,6 +76,7 @@ defaults {
   concurrency      = 4
   create_timeout   = "15m"
   destroy_timeout  = "15m"
+  max_age          = "24h"
   contextualize    = "ssh"
   legacy           = true
   provider_sharing = false
@@ -88,6 +89,14 @@ defaults {
     ssh     = true
     command = "cloud-init status --wait"
     timeout = "5m"
+  }
+
+  schedule "work" {
+    cron       = "0 8 * * 1-5"
+    duration   = "10h"
+    timezone   = "Europe/Prague"
+    fill_level = 6
+    max_nodes  = 20
   }
 
   rollout {
