@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"net/http"
 	"testing"
 	"time"
@@ -35,16 +36,14 @@ func TestPoolStatus(t *testing.T) {
 	f.status.Health = broker.PoolHealth{Failures: 13, LastFailure: at.Add(time.Minute), Message: "create: no such image", Class: broker.FailureConfiguration}
 	f.status.Changes = []broker.ScheduleChange{{At: at.Add(2 * time.Hour), Effective: broker.Effective{FillLevel: 2, MaxNodes: 4}}}
 	f.status.Rollout = broker.RolloutPaused
-	for name, value := range map[string]any{
+	maps.Copy(want, map[string]any{
 		"max_nodes": 40.0, "window": "work", "base": map[string]any{"fill_level": 2.0, "max_nodes": 4.0}, "generation": "g1",
 		"failed": 6.0, "held": 7.0, "stale": 8.0, "expired": 9.0, "creates": 10.0, "destroys": 11.0, "unmet": 12.0,
 		"oldest_ready": "2026-11-24T08:00:00+00:00", "max_age": 86400.0, "rollout": "paused",
 		"failures": 13.0, "failure": "create: no such image", "failure_class": "configuration",
 		"last_failure": "2026-11-24T08:01:00+00:00", "next_try": "2026-11-24T09:00:00+00:00",
 		"changes": []any{map[string]any{"at": "2026-11-24T10:00:00+00:00", "fill_level": 2.0, "max_nodes": 4.0, "window": ""}},
-	} {
-		want[name] = value
-	}
+	})
 	a = send(t, http.MethodGet, url+"/api/v1/pools/small/status", "", asDemo)
 	if diff := cmp.Diff(map[string]any{"action": "get", "pool_status": want}, decoded(t, []byte(a.body))); diff != "" {
 		t.Errorf("as an admin (-want +got):\n%s", diff)

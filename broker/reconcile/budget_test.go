@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/schedule"
 )
 
 // nodesOf gives so many nodes of a pool in a state, with ids from first on.
@@ -253,7 +254,8 @@ func TestStory16NeitherSideTakesMoreThanHalf(t *testing.T) {
 		w := drawWorld(t)
 		w.Tokens = nil
 		for i := range w.Pools { // so that nothing but the global limit keeps anything waiting
-			w.Pools[i].Concurrency = 1000
+			w.Pools[i], _ = schedule.Pool(w.Pools[i], t0)
+			w.Pools[i].Concurrency, w.Pools[i].Schedule = 1000, nil
 		}
 		w.Nodes = slices.DeleteFunc(w.Nodes, func(n broker.Node) bool { // nor the limit of pools that have left the file
 			return !slices.ContainsFunc(w.Pools, func(p broker.Pool) bool { return p.Name == n.Pool })
@@ -271,7 +273,7 @@ func TestStory16NeitherSideTakesMoreThanHalf(t *testing.T) {
 				creating++
 				made[n.Pool]++
 			case broker.NodeReady, broker.NodeChecking:
-				if !released[n.ID] && n.Hold == nil {
+				if !released[n.ID] && n.Hold == nil && (n.State == broker.NodeChecking || lendable(w, n)) {
 					made[n.Pool]++
 				}
 			case broker.NodeDestroying:
@@ -435,4 +437,14 @@ func TestOverdueDestroysGetTheirTurn(t *testing.T) {
 	if creates, destroys := count(t0.Add(time.Hour)); creates != 2 || destroys != 1 {
 		t.Errorf("after an hour %d creates and %d destroys, want 2 and 1", creates, destroys)
 	}
+}
+
+// lendable tells whether a node in stock may be lent now.
+func lendable(w World, n broker.Node) bool {
+	for _, p := range w.Pools {
+		if p.Name == n.Pool {
+			return p.Lendable(n) && (p.MaxAge == 0 || p.Expiry(n).After(t0))
+		}
+	}
+	return true
 }

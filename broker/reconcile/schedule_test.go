@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,7 +26,7 @@ func (w *world) provisioning() int {
 	return states[broker.NodePlanned] + states[broker.NodeApplying] + states[broker.NodeChecking]
 }
 
-// Stock follows the windows through a week in which the clocks change: no
+// Stock follows the windows through days in which the clocks change: no
 // surprise at midnight, in the gap or in another zone. What is lent stays lent.
 func TestStory24StockFollowsTheSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -64,7 +65,7 @@ func TestStory24StockFollowsTheSchedule(t *testing.T) {
 			return 2
 		}
 
-		time.Sleep(time.Until(time.Date(2000, 3, 23, 11, 0, 0, 0, zone)))
+		time.Sleep(time.Until(time.Date(2000, 3, 24, 11, 0, 0, 0, zone)))
 		w := newWorld(t, cloud, p)
 		w.outlook = reconcile.Outlook{}
 		w.start()
@@ -79,7 +80,8 @@ func TestStory24StockFollowsTheSchedule(t *testing.T) {
 			t.Fatal(err)
 		}
 		changed, level, followed := time.Now(), want(time.Now()), 0
-		for range 7 * 24 * 12 {
+		const looks = 4 * 24 * 12 // Friday to Tuesday
+		for range looks {
 			time.Sleep(5 * time.Minute)
 			synctest.Wait()
 			now := time.Now()
@@ -111,8 +113,8 @@ func TestStory24StockFollowsTheSchedule(t *testing.T) {
 				t.Errorf("%s: %d nodes are ready, want %d of the fill level %d", now.In(zone), ready, most, level)
 			}
 		}
-		if followed < 1500 {
-			t.Errorf("stock was at rest in %d of %d looks only", followed, 7*24*12)
+		if followed < looks*9/10 {
+			t.Errorf("stock was at rest in %d of %d looks only", followed, looks)
 		}
 		w.check()
 	})
@@ -140,7 +142,7 @@ func TestMaxAgeRenewsStock(t *testing.T) {
 		defer func() { w.stopLoop() }()
 		time.Sleep(2 * time.Hour)
 		filled := len(creates)
-		for range 3 * 24 * 20 {
+		for range 26 * 20 {
 			time.Sleep(3 * time.Minute)
 			synctest.Wait()
 			stock := w.stock()
@@ -157,8 +159,8 @@ func TestMaxAgeRenewsStock(t *testing.T) {
 			}
 		}
 		w.check()
-		if renewed := len(creates) - filled; renewed < 60 || renewed > 100 {
-			t.Errorf("%d nodes were made in three days to renew 20, want 60 to 100", renewed)
+		if renewed := len(creates) - filled; renewed != 20 {
+			t.Errorf("%d nodes were made in 28 hours to renew 20 once", renewed)
 		}
 		byHour := map[time.Time]int{}
 		for _, at := range creates[filled:] {
@@ -176,11 +178,11 @@ func TestMaxAgeRenewsStock(t *testing.T) {
 // creates work again, the pool gets full again.
 func TestMaxAgeWithoutNewNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		broken := false
+		var broken atomic.Bool
 		cloud := &brokertest.Cloud{
 			Delay: func(string) time.Duration { return time.Second },
 			Fail: func(op string, _ broker.Node) error {
-				if broken && op == "apply" {
+				if broken.Load() && op == "apply" {
 					return errors.New("out of order")
 				}
 				return nil
@@ -192,7 +194,7 @@ func TestMaxAgeWithoutNewNodes(t *testing.T) {
 		w.start()
 		defer func() { w.stopLoop() }()
 		time.Sleep(time.Minute)
-		broken = true
+		broken.Store(true)
 		request := func() error {
 			s, err := w.b.RequestSession(context.Background(), w.admin, broker.SessionRequest{Specs: []broker.NodesSpec{{Pool: "a", Quantity: 4}}})
 			if err == nil {
@@ -204,11 +206,11 @@ func TestMaxAgeWithoutNewNodes(t *testing.T) {
 		if _, levels, err := w.b.Pool(context.Background(), "a"); err != nil || levels.Ready != 4 {
 			t.Errorf("%d nodes are ready after 23 hours, want 4: they can still be lent (%v)", levels.Ready, err)
 		}
-		time.Sleep(59 * time.Minute)
+		time.Sleep(58 * time.Minute) // and the first minute
 		if len(w.stock()) != 4 {
 			t.Errorf("%d nodes are in stock just before they are too old", len(w.stock()))
 		}
-		time.Sleep(2 * time.Minute)
+		time.Sleep(3 * time.Minute)
 		if err := request(); broker.CodeOf(err) != broker.CodeCapacity {
 			t.Errorf("a request for nodes that are too old: %v", err)
 		}
@@ -216,7 +218,7 @@ func TestMaxAgeWithoutNewNodes(t *testing.T) {
 		if n := len(cloud.Machines()); n != 0 {
 			t.Errorf("%d machines that can't be lent are kept", n)
 		}
-		broken = false
+		broken.Store(false)
 		time.Sleep(time.Hour)
 		w.rest()
 		if err := request(); err != nil {
@@ -236,8 +238,8 @@ func TestMaxAgeAtTheMaximum(t *testing.T) {
 		defer func() { w.stopLoop() }()
 		time.Sleep(time.Hour)
 		lowest := 5
-		for range 3 * 24 * 60 {
-			time.Sleep(time.Minute)
+		for range 28 * 30 {
+			time.Sleep(2 * time.Minute)
 			synctest.Wait()
 			lowest = min(lowest, len(w.stock()))
 			w.check()

@@ -319,7 +319,7 @@ func (c choice) openMinutes(from time.Time, n int) []bool {
 	if err != nil {
 		panic(err)
 	}
-	margin := 4 * 24 * 60 // minutes that are looked at before and after
+	margin := 3 * 24 * 60 // minutes that are looked at before and after
 	from = from.Add(-time.Duration(margin) * time.Minute)
 	shown := make([]time.Time, n+2*margin)
 	for i := range shown {
