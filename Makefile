@@ -3,6 +3,7 @@
 SHELL := /bin/bash -o pipefail
 GO ?= go
 LINT := $(GO) tool -modfile=tools.mod golangci-lint
+, := ,
 # The race detector needs a C compiler.
 RACE := $(if $(shell command -v gcc || command -v clang),-race)
 
@@ -62,6 +63,10 @@ bench-terraform: ## compare the CPU of a node with that of a fresh directory: RO
 .PHONY: bench-churn
 bench-churn: ## make, lend and destroy nodes in a slow cloud that fails: NODES=1000
 	NODES=$(NODES) $(GO) test -count=1 -timeout 120m -run '^$$' -bench '^BenchmarkChurn$$' -benchtime 1x -v ./broker/brokertest/bench
+
+.PHONY: replay
+replay: ## ask a server what was recorded of Duffy: URL=http://HOST:PORT LEGACY_URL= KEYS=seed.json PREPARE=1 PARTS=v1,legacy RECORD=FILE
+	$(GO) run ./api/contract/replay -url '$(URL)' -legacy-url '$(LEGACY_URL)' -keys '$(KEYS)' -parts '$(or $(PARTS),v1$(,)legacy)' -record '$(RECORD)' $(if $(PREPARE),-prepare)
 
 .PHONY: check
 check: imports tidy format vet ## check what machines can: layers, tidiness, format, vet

@@ -6,59 +6,26 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
-	"os"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/duffy-broker/duffy-broker/api/contract"
 	"github.com/duffy-broker/duffy-broker/broker"
 	"github.com/duffy-broker/duffy-broker/broker/brokertest"
+	"github.com/duffy-broker/duffy-broker/broker/reconcile"
 	"github.com/duffy-broker/duffy-broker/store/memory"
 )
-
-// exchange is one recorded request and the answer that we owe to it: Duffy's,
-// or, where Differs says why, our own. testdata/duffy/README.md tells more.
-type exchange struct {
-	N       int               `json:"n"`
-	Case    string            `json:"case"`
-	Method  string            `json:"method"`
-	Path    string            `json:"path"`
-	Auth    string            `json:"auth"`
-	Sent    map[string]string `json:"request_headers"`
-	Body    json.RawMessage   `json:"request_body"`
-	Raw     string            `json:"request_raw"`
-	Status  int               `json:"status"`
-	Headers map[string]string `json:"headers"`
-	Want    json.RawMessage   `json:"body"`
-	Text    *string           `json:"body_text"`
-	Differs string            `json:"differs"`
-}
-
-func readExchanges(t *testing.T) []exchange {
-	t.Helper()
-	b, err := os.ReadFile("testdata/duffy/v1.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []exchange
-	for line := range bytes.Lines(b) {
-		var e exchange
-		if err := json.Unmarshal(line, &e); err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
-		list = append(list, e)
-	}
-	return list
-}
 
 type plainKeys struct{}
 
@@ -98,7 +65,6 @@ var recordedPools = []struct {
 	{"bench-ansible", 1, 0},
 }
 
-// newRecordedBroker is a real broker in the state in which the recording begins.
 // goodReload is a reload without mistakes.
 type goodReload struct{}
 
@@ -107,29 +73,52 @@ func (goodReload) Reload(_ context.Context, by string) (broker.Reload, error) {
 }
 func (goodReload) LastReload() broker.Reload { return broker.Reload{} }
 
+// recordedWorld is a real broker in the state in which the recording begins.
+type recordedWorld struct {
+	*broker.Broker
+	store broker.Store
+	cloud *brokertest.Cloud
+	pools *broker.PoolSet
+	loop  atomic.Pointer[reconcile.Loop] // nil: nothing happens but what is asked for
+}
+
 func newRecordedBroker(t *testing.T) *broker.Broker {
 	t.Helper()
 	now := time.Date(2026, 11, 23, 17, 32, 29, 383593000, time.UTC)
-	store, cloud := memory.New(), new(brokertest.Cloud)
-	var pools []broker.Pool
-	for _, p := range recordedPools {
-		pools = append(pools, broker.Pool{Name: p.name, FillLevel: p.fill, MaxNodes: 100, Contextualize: broker.ContextualizeSSH})
-	}
-	set := new(broker.PoolSet)
-	set.Set(pools)
 	var mu sync.Mutex
-	clock := func() time.Time {
+	return newRecordedWorld(t, new(brokertest.Cloud), func() time.Time {
 		mu.Lock()
 		defer mu.Unlock()
 		now = now.Add(time.Second + 7*time.Microsecond)
 		return now
+	}).Broker
+}
+
+// newRecordedWorld makes it, with these tenants of the recording, or with all.
+func newRecordedWorld(t *testing.T, cloud *brokertest.Cloud, clock func() time.Time, tenants ...string) *recordedWorld {
+	t.Helper()
+	w := &recordedWorld{store: memory.New(), cloud: cloud, pools: new(broker.PoolSet)}
+	var pools []broker.Pool
+	for _, p := range recordedPools {
+		pools = append(pools, broker.Pool{
+			Name: p.name, FillLevel: p.fill, MaxNodes: 100, Concurrency: 4, Contextualize: broker.ContextualizeSSH,
+			Ready: broker.ReadyCheck{SSH: true, Timeout: time.Minute}, Source: broker.Source{Template: "t", Generation: "g1"},
+		})
 	}
-	b := broker.New(broker.Config{
-		Store: store, Contextualizer: cloud, Keys: plainKeys{}, Pools: set, Log: slog.New(slog.DiscardHandler),
-		Now: clock, Wake: func() {}, Reloader: goodReload{},
+	w.pools.Set(pools)
+	w.Broker = broker.New(broker.Config{
+		Store: w.store, Contextualizer: cloud, Keys: plainKeys{}, Pools: w.pools, Log: slog.New(slog.DiscardHandler),
+		Now: clock, Wake: func() {
+			if loop := w.loop.Load(); loop != nil {
+				loop.Wake()
+			}
+		}, Reloader: goodReload{},
 	})
-	ctx := context.Background()
+	ctx, now := context.Background(), clock()
 	for _, r := range recordedKeys {
+		if len(tenants) > 0 && !slices.Contains(tenants, r.name) {
+			continue
+		}
 		tenant := broker.Tenant{Name: r.name, IsAdmin: r.name == "admin", SSHKey: "ssh-ed25519 AAAA" + r.name}
 		if quota, ok := recordedQuotas[r.name]; ok {
 			tenant.NodeQuota = &quota
@@ -137,11 +126,11 @@ func newRecordedBroker(t *testing.T) *broker.Broker {
 		if r.name == "retired" {
 			tenant.RetiredAt = now
 		}
-		if err := b.CreateTenants(ctx, broker.NewTenant{Tenant: tenant, APIKey: r.key}); err != nil {
+		if err := w.CreateTenants(ctx, broker.NewTenant{Tenant: tenant, APIKey: r.key}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	err := store.Update(ctx, func(tx broker.Tx) error {
+	err := w.store.Update(ctx, func(tx broker.Tx) error {
 		serial := 0
 		for i, p := range recordedPools {
 			for range p.ready {
@@ -164,7 +153,7 @@ func newRecordedBroker(t *testing.T) *broker.Broker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b
+	return w
 }
 
 func recordedAuth(t *testing.T, role string) func(*http.Request) {
@@ -207,93 +196,234 @@ func recordedAuth(t *testing.T, role string) func(*http.Request) {
 	return nil
 }
 
-// TestDuffy replays the recording against the real domain on a store in memory.
+// checked makes requests that count as those of send: every answer is held
+// against the document.
+type checked struct {
+	t         *testing.T
+	transport http.Transport
+}
+
+func newChecked(t *testing.T) *checked {
+	return &checked{t, http.Transport{DisableKeepAlives: true, DisableCompression: true}}
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (c *checked) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	checkAnswer(c.t, req.Method, req.URL.Path, answerSeen{resp.StatusCode, resp.Header, string(body)})
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, nil
+}
+
+// recordedServer is a server as the recording had it, for replays.
+func recordedServer(t *testing.T, url string) contract.Server {
+	t.Helper()
+	seed, err := contract.RecordedSeed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return contract.Server{URL: url, Seed: seed, Strict: true, Transport: newChecked(t)}
+}
+
+func newReplayer(t *testing.T, s contract.Server) *contract.Replayer {
+	t.Helper()
+	r, err := contract.NewReplayer(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func recorded(t *testing.T, part contract.Part) []contract.Exchange {
+	t.Helper()
+	list, err := contract.Recorded(part)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// replay holds a broker to every case of a recording: where a difference is
+// wanted, to that.
+func replay(t *testing.T, r *contract.Replayer, part contract.Part) {
+	t.Helper()
+	for _, e := range recorded(t, part) {
+		t.Run(fmt.Sprintf("%s/%03d_%s", part, e.N, e.Case), func(t *testing.T) {
+			switch v := r.Do(t.Context(), e); v.Outcome {
+			case contract.Different:
+				t.Error(v.Diff)
+			case contract.Skipped:
+				t.Skip(v.Reason)
+			case contract.Same:
+				if why := contract.Wanted(e); why != "" {
+					t.Errorf("answered as Duffy does, but: %s", why)
+				}
+			case contract.Allowed:
+				if v.Depends {
+					t.Errorf("the recorded answer was to be had: %s", v.Reason)
+				}
+			}
+		})
+	}
+}
+
+// TestDuffy replays the recordings of Duffy v3's two APIs, one after the other
+// against one broker, with its real domain on a store in memory.
 func TestDuffy(t *testing.T) {
-	base := start(t, Config{Broker: newRecordedBroker(t), AnonymousRead: true})
-	r := replay{sessions: make(map[int64]int64), nodes: make(map[int64]int64)}
-	exchanges := readExchanges(t)
-	for _, e := range exchanges {
-		t.Run(fmt.Sprintf("%03d_%s", e.N, e.Case), func(t *testing.T) { r.do(t, base, e) })
+	b := newRecordedBroker(t)
+	admin := broker.Tenant{Name: "admin", IsAdmin: true}
+	for i, r := range recordedKeys {
+		if _, _, err := b.AddLegacyKey(t.Context(), admin, int64(i+1), r.key, ""); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if len(r.nodes) != 4 {
-		t.Errorf("%d nodes were made, want 4", len(r.nodes))
+	r := newReplayer(t, recordedServer(t, start(t, Config{Broker: b, AnonymousRead: true, Legacy: recordedLegacy})))
+	replay(t, r, contract.V1)
+	replay(t, r, contract.Legacy)
+}
+
+// TestDuffy_closed replays against a broker with its own defaults: no list is
+// open, and too few nodes are told in plain text.
+func TestDuffy_closed(t *testing.T) {
+	r := newReplayer(t, recordedServer(t, start(t, Config{Broker: newRecordedBroker(t)})))
+	reasons := make(map[string]int)
+	for _, e := range recorded(t, contract.V1) {
+		v := r.Do(t.Context(), e)
+		reasons[v.Reason]++
+		if v.Outcome == contract.Different {
+			t.Errorf("%s: %s", e.Case, v.Diff)
+		}
 	}
-	if len(exchanges) < 100 {
-		t.Errorf("only %d requests", len(exchanges))
+	if got := reasons["lists need a login, unless anonymous_read is on"]; got != 8 {
+		t.Errorf("%d lists needed a login, want 8", got)
 	}
 }
 
-// replay remembers which of our sessions, and of the nodes that were posted,
-// stands for which of Duffy's.
-type replay struct{ sessions, nodes map[int64]int64 }
-
-var (
-	sessionPath = regexp.MustCompile(`^/api/v1/sessions/(\d+)$`)
-	wireKey     = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
-	wireTime    = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{6})?\+00:00$`)
-	sessionWord = regexp.MustCompile(`\bsession (\d+)\b`)
-	nodeWord    = regexp.MustCompile(`\bnode (\d+)\b`)
-)
-
-func (r *replay) do(t *testing.T, base string, e exchange) {
-	path := e.Path
-	if m := sessionPath.FindStringSubmatch(path); m != nil {
-		if ours, ok := r.sessions[atoi(m[1])]; ok {
-			path = fmt.Sprintf("/api/v1/sessions/%d", ours)
+// TestDuffy_record: what a broker answers is recorded, and replayed against
+// another, whose tenants are made for it and have other ids, it is all the same.
+func TestDuffy_record(t *testing.T) {
+	serve := func(w *recordedWorld) contract.Server {
+		return recordedServer(t, start(t, Config{Broker: w, AnonymousRead: true, Legacy: recordedLegacy}))
+	}
+	all := append(recorded(t, contract.V1), recorded(t, contract.Legacy)...)
+	var text bytes.Buffer
+	{
+		s := serve(newRecordedWorld(t, new(brokertest.Cloud), time.Now, "admin"))
+		if err := contract.Prepare(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		seen, err := newReplayer(t, s).Record(t.Context(), all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := contract.Write(&text, seen); err != nil {
+			t.Fatal(err)
 		}
 	}
-	body := e.Raw
-	if body == "" {
-		body = string(e.Body)
+	recording, err := contract.Read(&text)
+	if err != nil || len(recording) < 195 {
+		t.Fatalf("%d exchanges, %v", len(recording), err)
 	}
-	auth := recordedAuth(t, e.Auth)
-	a := send(t, e.Method, base+path, body, func(req *http.Request) {
-		auth(req)
-		if body != "" {
-			req.Header.Set("Content-Type", "application/json")
-		}
-		for name, v := range e.Sent {
-			req.Header.Set(name, v)
-		}
+	w := newRecordedWorld(t, new(brokertest.Cloud), time.Now, "admin", "bench")
+	err = w.store.Update(t.Context(), func(tx broker.Tx) error { // so that its sessions have other ids, too
+		return tx.CreateSession(&broker.Session{TenantID: 1, State: broker.SessionRetired})
 	})
-	if a.status != e.Status {
-		t.Fatalf("status %d, want %d: %s", a.status, e.Status, a.body)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if a.header.Get("X-Request-Id") == "" {
-		t.Error("no X-Request-Id")
+	s := serve(w)
+	if err := contract.Prepare(t.Context(), s); err != nil {
+		t.Fatal(err)
 	}
-	for _, name := range []string{"content-type", "www-authenticate", "allow", "location"} {
-		got, want := a.header.Get(name), strings.ReplaceAll(e.Headers[name], "{base}", base)
-		if name == "allow" {
-			got = sortedWords(got)
+	r := newReplayer(t, s)
+	for _, e := range recording {
+		if v := r.Do(t.Context(), e); v.Outcome != contract.Same {
+			t.Errorf("%s: %s %s%s", e.Case, v.Outcome, v.Reason, v.Diff)
 		}
-		if got != want {
-			t.Errorf("header %s is %q, want %q", name, got, want)
-		}
-	}
-	if e.Text != nil && a.body != *e.Text {
-		t.Errorf("body %q, want %q", a.body, *e.Text)
-	}
-	if e.Want == nil {
-		return
-	}
-	want, got := decoded(t, e.Want), decoded(t, []byte(a.body))
-	if e.Status == http.StatusCreated {
-		r.sessions[idOf(want, "session")] = idOf(got, "session")
-		if id := idOf(want, "node"); id != 0 {
-			r.nodes[id] = idOf(got, "node")
-		}
-	}
-	want = r.translate(want)
-	want, got = normalized(t, want, false), normalized(t, got, true)
-	if diff := cmp.Diff(want, restricted(got, want)); diff != "" {
-		t.Errorf("(-want +got):\n%s\n%s", diff, a.body)
 	}
 }
 
-func atoi(s string) int64 {
-	n, _ := strconv.ParseInt(s, 10, 64)
-	return n
+// TestDuffy_contextFails replays the recording that needs nodes which refuse SSH.
+// No node is stranded: once SSH works again there is stock, and nothing else.
+func TestDuffy_contextFails(t *testing.T) {
+	var refusing atomic.Bool
+	refusing.Store(true)
+	cloud := &brokertest.Cloud{Fail: func(op string, _ broker.Node) error {
+		if op == "contextualize" && refusing.Load() {
+			return errors.New("ssh: unable to authenticate")
+		}
+		return nil
+	}}
+	w := newRecordedWorld(t, cloud, time.Now)
+	loop := reconcile.New(reconcile.Config{
+		Store: w.store, Provisioner: cloud, Contextualizer: cloud, Pools: w.pools,
+		Serving: w.Serving, Unmet: w.Unmet, Runs: 8, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+	})
+	w.loop.Store(loop)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { loop.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+
+	r := newReplayer(t, recordedServer(t, start(t, Config{Broker: w, AnonymousRead: true})))
+	replay(t, r, contract.ContextFail)
+
+	refusing.Store(false)
+	session := broker.SessionRequest{Specs: []broker.NodesSpec{{Pool: "virtual-centos9stream-x86_64-small", Quantity: 2}}}
+	deadline := time.Now().Add(time.Minute)
+	for lent := false; ; time.Sleep(20 * time.Millisecond) {
+		var err error
+		if !lent {
+			_, err = w.RequestSession(t.Context(), broker.Tenant{ID: 2, Name: "tenant"}, session)
+			lent = err == nil
+		}
+		stranded := w.stranded(t)
+		if lent && stranded == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a session once SSH works again: %v; stranded: %s", err, stranded)
+		}
+	}
+}
+
+// stranded tells of nodes that are neither stock nor lent, and of machines that
+// no node stands for.
+func (w *recordedWorld) stranded(t *testing.T) string {
+	t.Helper()
+	var uids []string
+	var bad []string
+	err := w.store.View(t.Context(), func(tx broker.ReadTx) error {
+		uids, bad = nil, nil
+		nodes, err := tx.Nodes(broker.NodeQuery{})
+		for _, n := range nodes {
+			switch {
+			case n.State == broker.NodeGone:
+				continue
+			case n.State == broker.NodeReady && n.SessionID == 0, n.State == broker.NodeDeployed && n.SessionID != 0:
+			default:
+				bad = append(bad, fmt.Sprintf("node %d is %s", n.ID, n.State))
+			}
+			uids = append(uids, n.UID)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(uids)
+	if diff := cmp.Diff(uids, w.cloud.Machines()); diff != "" {
+		bad = append(bad, "machines (-nodes +machines): "+diff)
+	}
+	return strings.Join(bad, "; ")
 }
 
 func decoded(t *testing.T, b []byte) map[string]any {
@@ -303,148 +433,4 @@ func decoded(t *testing.T, b []byte) map[string]any {
 		t.Fatalf("%s: %v", b, err)
 	}
 	return v
-}
-
-// idOf gives the id of what an answer is about, 0 if that is something else.
-func idOf(answer map[string]any, kind string) int64 {
-	object, _ := answer[kind].(map[string]any)
-	id, _ := object["id"].(float64)
-	return int64(id)
-}
-
-// translate puts our ids for Duffy's, which has used some up for nothing.
-func (r *replay) translate(want map[string]any) map[string]any {
-	sessions, _ := want["sessions"].([]any)
-	if one, ok := want["session"]; ok {
-		sessions = append(sessions, one)
-	}
-	for _, s := range sessions {
-		session := s.(map[string]any)
-		session["id"] = float64(r.sessions[int64(session["id"].(float64))])
-	}
-	if ours, ok := r.nodes[idOf(want, "node")]; ok {
-		want["node"].(map[string]any)["id"] = float64(ours)
-	}
-	if detail, ok := want["detail"].(string); ok {
-		detail = nodeWord.ReplaceAllStringFunc(detail, func(s string) string {
-			return fmt.Sprintf("node %d", r.nodes[atoi(strings.TrimPrefix(s, "node "))])
-		})
-		want["detail"] = sessionWord.ReplaceAllStringFunc(detail, func(s string) string {
-			return fmt.Sprintf("session %d", r.sessions[atoi(strings.TrimPrefix(s, "session "))])
-		})
-	}
-	return want
-}
-
-// normalized takes out of an answer what differs from run to run: times and new keys. Of
-// ours, their form is checked. The end of a session stays, as the distance from
-// its start, or as it is when it was given.
-func normalized(t *testing.T, answer map[string]any, ours bool) map[string]any {
-	t.Helper()
-	parse := func(v any) time.Time {
-		s, _ := v.(string)
-		at, err := time.Parse(time.RFC3339Nano, s)
-		if err != nil || ours && !wireTime.MatchString(s) {
-			t.Errorf("%q is no time as Duffy writes it", s)
-		}
-		return at
-	}
-	var walk func(any)
-	walk = func(v any) {
-		switch v := v.(type) {
-		case []any:
-			for _, item := range v {
-				walk(item)
-			}
-		case map[string]any:
-			if v["expires_at"] != nil {
-				expires, created := parse(v["expires_at"]), parse(v["created_at"])
-				v["expires_at"] = expires.String()
-				switch lifetime := expires.Sub(created); {
-				case lifetime > 0 && lifetime < time.Minute: // its tenant was retired
-					v["expires_at"] = "soon after created"
-				case expires.Year() < 2080:
-					v["expires_at"] = "created " + lifetime.Round(100*time.Millisecond).String()
-				}
-			}
-			if key, ok := v["api_key"].(string); ok && wireKey.MatchString(key) {
-				v["api_key"] = "some key"
-			}
-			for _, name := range []string{"created_at", "retired_at"} {
-				if v[name] != nil {
-					parse(v[name])
-					v[name] = "some time"
-				}
-			}
-			for _, item := range v {
-				walk(item)
-			}
-		}
-	}
-	walk(answer)
-	for _, name := range []string{"sessions", "nodes", "pools", "tenants"} {
-		if list, ok := answer[name].([]any); ok {
-			slices.SortFunc(list, func(a, b any) int { return strings.Compare(identity(a), identity(b)) })
-		}
-	}
-	return answer
-}
-
-func identity(v any) string {
-	object := v.(map[string]any)
-	return fmt.Sprint(object["id"], object["name"])
-}
-
-// restricted takes out of an answer of ours the fields that Duffy has not. Pools
-// may have none: they stay whole. Of the long list of nodes the recording has
-// but a few.
-func restricted(got, want any) any {
-	switch want := want.(type) {
-	case map[string]any:
-		object, ok := got.(map[string]any)
-		if !ok {
-			return got
-		}
-		kept := make(map[string]any)
-		for name, v := range object {
-			expected, known := want[name]
-			switch {
-			case name == "pool" || name == "pools":
-				kept[name] = v
-			case name == "nodes" && want["action"] != nil:
-				kept[name] = restricted(sameNodes(v.([]any), expected.([]any)), expected)
-			case known:
-				kept[name] = restricted(v, expected)
-			}
-		}
-		return kept
-	case []any:
-		list, ok := got.([]any)
-		if !ok || len(list) != len(want) {
-			return got
-		}
-		kept := make([]any, len(list))
-		for i := range list {
-			kept[i] = restricted(list[i], want[i])
-		}
-		return kept
-	}
-	return got
-}
-
-func sameNodes(got, want []any) []any {
-	return slices.DeleteFunc(slices.Clone(got), func(node any) bool {
-		return !slices.ContainsFunc(want, func(w any) bool { return identity(w) == identity(node) })
-	})
-}
-
-// TestDuffy_contextualizationFails is the recorded case that needs dead nodes.
-func TestDuffy_contextualizationFails(t *testing.T) {
-	f := newFake()
-	f.err = broker.Errorf(broker.CodeUnavailable, "contextualization of nodes failed")
-	url := start(t, Config{Broker: f})
-	a := send(t, http.MethodPost, url+"/api/v1/sessions", sessionBody, asDemo)
-	if got := wireError(t, a); a.status != 503 || got.Detail != "contextualization of nodes failed" || a.header.Get("Retry-After") == "" {
-		t.Errorf("%d %+v", a.status, got)
-	}
 }

@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,17 +29,16 @@ const (
 // legacyWorld is a broker as the recording of the legacy API found it.
 type legacyWorld struct {
 	*broker.Broker
-	store    broker.Store
-	now      time.Time
-	tenants  map[string]broker.Tenant
-	sessions map[int64]int64 // recorded id to ours
+	store   broker.Store
+	now     time.Time
+	tenants map[string]broker.Tenant
 }
 
-func newLegacyWorld(t *testing.T, lent [][]any) *legacyWorld {
+func newLegacyWorld(t *testing.T) *legacyWorld {
 	t.Helper()
 	w := &legacyWorld{
 		store: memory.New(), now: time.Date(2026, 11, 23, 17, 32, 29, 0, time.UTC),
-		tenants: make(map[string]broker.Tenant), sessions: make(map[int64]int64),
+		tenants: make(map[string]broker.Tenant),
 	}
 	var pools []broker.Pool
 	for _, p := range recordedPools {
@@ -95,44 +92,12 @@ func newLegacyWorld(t *testing.T, lent [][]any) *legacyWorld {
 				}
 			}
 		}
-		return w.lend(tx, lent)
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return w
-}
-
-// lend makes the sessions that were there before.
-func (w *legacyWorld) lend(tx broker.Tx, rows [][]any) error {
-	sessions := make(map[string]*broker.Session)
-	var order []string
-	for _, row := range rows {
-		ssid := row[6].(string)
-		n, err := tx.Node(int64(row[0].(float64)))
-		if err != nil {
-			return err
-		}
-		if n.State == broker.NodeReady {
-			continue // lent in the recording itself
-		}
-		if sessions[ssid] == nil {
-			sessions[ssid] = &broker.Session{TenantID: w.tenants["tenant"].ID, State: broker.SessionActive, CreatedAt: w.now, ExpiresAt: w.now.Add(6 * time.Hour)}
-			order = append(order, ssid)
-		}
-		sessions[ssid].Nodes = append(sessions[ssid].Nodes, broker.LentNode{ID: n.ID, Pool: n.Pool, Outputs: n.Outputs})
-	}
-	for _, ssid := range order {
-		if err := tx.CreateSession(sessions[ssid]); err != nil {
-			return err
-		}
-		id, err := strconv.ParseInt(ssid, 10, 64)
-		if err != nil {
-			return err
-		}
-		w.sessions[id] = sessions[ssid].ID
-	}
-	return nil
 }
 
 // recordedLegacy are settings with which we answer as Duffy v3 did.
@@ -158,108 +123,6 @@ func recordedLegacy() *Legacy {
 func (w *legacyWorld) start(t *testing.T, l *Legacy) string {
 	t.Helper()
 	return start(t, Config{Broker: w.Broker, Legacy: func() *Legacy { return l }})
-}
-
-// TestLegacy_recorded replays what Duffy v3's metaclient answerSeen.
-func TestLegacy_recorded(t *testing.T) {
-	raw, err := os.ReadFile("testdata/duffy/legacy.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var exchanges []exchange
-	var lent [][]any
-	for line := range bytes.Lines(raw) {
-		var e exchange
-		if err := json.Unmarshal(line, &e); err != nil {
-			t.Fatal(err)
-		}
-		if e.Case == "inventory.all" {
-			if err := json.Unmarshal(e.Want, &lent); err != nil {
-				t.Fatal(err)
-			}
-		}
-		exchanges = append(exchanges, e)
-	}
-	w := newLegacyWorld(t, lent)
-	base := w.start(t, recordedLegacy())
-	for _, e := range exchanges {
-		t.Run(fmt.Sprintf("%03d_%s", e.N, e.Case), func(t *testing.T) { w.replay(t, base, e) })
-	}
-	if len(exchanges) < 40 {
-		t.Errorf("only %d requests", len(exchanges))
-	}
-}
-
-func (w *legacyWorld) replay(t *testing.T, base string, e exchange) {
-	path := e.Path
-	if before, id, ok := strings.Cut(path, "ssid="); ok {
-		if ours, known := w.sessions[atoi(id)]; known {
-			path = fmt.Sprintf("%sssid=%d", before, ours)
-		}
-	}
-	a := send(t, e.Method, base+path, "", func(*http.Request) {})
-	if a.status != e.Status {
-		t.Fatalf("status %d, want %d: %s", a.status, e.Status, a.body)
-	}
-	for _, name := range []string{"content-type", "location"} {
-		if got, want := a.header.Get(name), strings.ReplaceAll(e.Headers[name], "{base}", base); got != want {
-			t.Errorf("header %s is %q, want %q", name, got, want)
-		}
-	}
-	if a.header.Get("X-Request-Id") == "" {
-		t.Error("no X-Request-Id")
-	}
-	if e.Want == nil {
-		return
-	}
-	var want, got any
-	if err := json.Unmarshal(e.Want, &want); err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal([]byte(a.body), &got); err != nil {
-		t.Fatalf("%s: %v", a.body, err)
-	}
-	if ours, ok := got.(map[string]any); ok && ours["ssid"] != nil {
-		w.sessions[int64(want.(map[string]any)["ssid"].(float64))] = int64(ours["ssid"].(float64))
-	}
-	want = w.translate(want)
-	if diff := cmp.Diff(sorted(want), sorted(restricted(got, want))); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-// translate puts our session ids for the recorded ones.
-func (w *legacyWorld) translate(v any) any {
-	ours := func(recorded float64) float64 { return float64(w.sessions[int64(recorded)]) }
-	switch v := v.(type) {
-	case map[string]any:
-		if ssid, ok := v["ssid"].(float64); ok {
-			v["ssid"] = ours(ssid)
-		}
-	case []any:
-		for _, row := range v {
-			switch row := row.([]any); len(row) {
-			case 2:
-				row[1] = ours(row[1].(float64))
-			case 14:
-				row[6] = fmt.Sprint(w.sessions[atoi(row[6].(string))])
-			}
-		}
-	}
-	return v
-}
-
-// sorted makes rows comparable: their order is free.
-func sorted(v any) any {
-	rows, ok := v.([]any)
-	if !ok {
-		return v
-	}
-	byText := make(map[string]any)
-	for _, row := range rows {
-		byText[fmt.Sprint(row)] = row
-	}
-	return byText
 }
 
 // legacyCall makes one call as an old client does.
@@ -290,7 +153,7 @@ type legacyAnswer struct {
 // the answers as it does.
 func TestLegacy_cico(t *testing.T) {
 	const agent = "python-cicoclient-wrapper"
-	w := newLegacyWorld(t, nil)
+	w := newLegacyWorld(t)
 	l := recordedLegacy()
 	l.PlainWhenEmpty = true
 	base := w.start(t, l)
@@ -379,7 +242,7 @@ func TestLegacy_settings(t *testing.T) {
 		{"off on this port", func(l *Legacy) { l.MainPort = false }, []string{get("")}, `404 {"detail":"Not Found","code":"not_found"}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := newLegacyWorld(t, nil)
+			w := newLegacyWorld(t)
 			var l *Legacy
 			if test.change != nil {
 				l = recordedLegacy()
@@ -399,7 +262,7 @@ func TestLegacy_settings(t *testing.T) {
 
 // A request that waits gets the nodes that come meanwhile.
 func TestLegacy_wait(t *testing.T) {
-	w := newLegacyWorld(t, nil)
+	w := newLegacyWorld(t)
 	l := recordedLegacy()
 	l.MaxWait = time.Minute
 	base := w.start(t, l)
@@ -431,7 +294,7 @@ func TestLegacy_wait(t *testing.T) {
 }
 
 func TestLegacy_deprecated(t *testing.T) {
-	w := newLegacyWorld(t, nil)
+	w := newLegacyWorld(t)
 	l := recordedLegacy()
 	l.Deprecated, l.Sunset = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2030, 7, 1, 0, 0, 0, 0, time.UTC)
 	l.Link = "https://example.org/moving"
@@ -450,7 +313,7 @@ func TestLegacy_deprecated(t *testing.T) {
 
 // The port of its own has the legacy API and nothing else.
 func TestLegacy_ownPort(t *testing.T) {
-	w := newLegacyWorld(t, nil)
+	w := newLegacyWorld(t)
 	l := recordedLegacy()
 	l.MainPort = false
 	srv := httptest.NewServer(NewLegacy(Config{Broker: w.Broker, Legacy: func() *Legacy { return l }, Log: slog.New(slog.DiscardHandler)}))
@@ -465,7 +328,7 @@ func TestLegacy_ownPort(t *testing.T) {
 
 // Keys travel in the query string, which no log may hold.
 func TestLegacy_keysAreNotLogged(t *testing.T) {
-	w := newLegacyWorld(t, nil)
+	w := newLegacyWorld(t)
 	var log bytes.Buffer
 	srv := httptest.NewServer(New(Config{
 		Broker: w.Broker, Legacy: recordedLegacy, Log: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -487,7 +350,7 @@ func TestLegacy_keysAreNotLogged(t *testing.T) {
 
 // TestLegacyKeys takes a key through its life, over the API.
 func TestLegacyKeys(t *testing.T) {
-	w := newLegacyWorld(t, nil)
+	w := newLegacyWorld(t)
 	key := broker.NewUUID()
 	admin := broker.NewTenant{Tenant: broker.Tenant{Name: "boss", IsAdmin: true}, APIKey: key}
 	if err := w.CreateTenants(context.Background(), admin); err != nil {
