@@ -35,7 +35,8 @@ type Legacy struct {
 	KeepFor        time.Duration // by how much /Node/fail extends a session
 	KeptNodes      int           // how many nodes of a tenant may be kept so; 0: any number
 	// Rows is "auto", "pairs" or "rows": what /Inventory gives to a caller with
-	// a key. auto: full rows to python-cicoclient, which can't read others.
+	// a key. auto: to python-cicoclient rows that all of its versions can read,
+	// else pairs.
 	Rows               string
 	AnonymousInventory bool // /Inventory without a key lists all lent nodes
 
@@ -335,7 +336,7 @@ func errRetired(t broker.Tenant) error {
 }
 
 func (s *server) legacyInventory(c *gin.Context, l *Legacy) error {
-	actor, rows := everybody(), true
+	actor, rows, cico := everybody(), true, false
 	if c.Query("key") == "" {
 		if !l.AnonymousInventory {
 			_, err := s.requireKey(c)
@@ -351,7 +352,8 @@ func (s *server) legacyInventory(c *gin.Context, l *Legacy) error {
 		}
 		tenant.IsAdmin = false // its own nodes, whoever it is
 		actor = tenant
-		rows = l.Rows == "rows" || l.Rows != "pairs" && strings.HasPrefix(c.Request.UserAgent(), cicoAgent)
+		cico = l.Rows != "rows" && l.Rows != "pairs" && strings.HasPrefix(c.Request.UserAgent(), cicoAgent)
+		rows = l.Rows == "rows" || cico
 	}
 	sessions, err := s.cfg.Broker.Sessions(c.Request.Context(), actor)
 	if err != nil {
@@ -360,9 +362,12 @@ func (s *server) legacyInventory(c *gin.Context, l *Legacy) error {
 	list := make([][]any, 0, len(sessions))
 	for _, session := range sessions {
 		for _, n := range session.Nodes {
-			if rows {
+			switch {
+			case cico:
+				list = append(list, cicoRow(session, n, l.Hostname(n)))
+			case rows:
 				list = append(list, legacyRow(session, n, l.Hostname(n)))
-			} else {
+			default:
 				list = append(list, []any{l.Hostname(n), session.ID})
 			}
 		}
@@ -378,6 +383,15 @@ func legacyRow(s broker.Session, n broker.LentNode, hostname string) []any {
 		n.ID, hostname, n.Address, nil, 0, "deployed", strconv.FormatInt(s.ID, 10),
 		nil, nil, nil, nil, n.Pool, nil, nil,
 	}
+}
+
+// cicoRow is legacyRow for a tenant's own nodes as python-cicoclient reads them.
+// Older versions take the first column for the host name, as in pairs, and the
+// newest the second; all send the same User-Agent.
+func cicoRow(s broker.Session, n broker.LentNode, hostname string) []any {
+	row := legacyRow(s, n, hostname)
+	row[0] = hostname
+	return row
 }
 
 // sessionTimes remembers when tenants got their last sessions.

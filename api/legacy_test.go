@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -184,6 +185,15 @@ func TestLegacy_cico(t *testing.T) {
 	own := decodeLegacy[[][]any](t, legacyGet(t, base+"/Inventory?key="+legacyKey, agent))
 	if len(own) != 2 || len(own[0]) != 14 || own[0][6] != fmt.Sprint(got.SSID) {
 		t.Fatalf("own inventory: %v", own)
+	}
+	// It looks for each in the whole inventory by the first column or, the newest
+	// version, by the second.
+	for _, row := range own {
+		for _, column := range []int{0, 1} {
+			if !slices.ContainsFunc(all, func(other []any) bool { return other[1] == row[column] }) {
+				t.Errorf("column %d of %v is no host of the inventory", column, row)
+			}
+		}
 	}
 	if done := legacyGet(t, fmt.Sprintf("%s/Node/done?key=%s&ssid=%d", base, legacyKey, got.SSID), agent); done.body != `"Done"` {
 		t.Errorf("done: %s", done.body)

@@ -226,8 +226,8 @@ func (k *checker) quota(object map[string]any) (o broker.Override[int]) {
 	}
 	before := len(k.fields)
 	n := k.integer(v, "body", "node_quota")
-	if len(k.fields) == before && n < 0 {
-		k.fail([]any{"body", "node_quota"}, "ensure this value is greater than or equal to 0", "value_error.number.not_ge", map[string]any{"limit_value": 0})
+	if len(k.fields) == before && n <= 0 { // Duffy's client refuses answers with such a quota
+		k.fail([]any{"body", "node_quota"}, "ensure this value is greater than 0", "value_error.number.not_gt", map[string]any{"limit_value": 0})
 	}
 	quota := int(min(n, math.MaxInt32))
 	o.Value = &quota

@@ -111,3 +111,13 @@ func TestTenantAnswersShowNoKeys(t *testing.T) {
 		}
 	}
 }
+
+// Duffy's client refuses every answer that shows a tenant with a quota below 1.
+func TestTenantQuota(t *testing.T) {
+	url := start(t, Config{Broker: newFake()})
+	for quota, status := range map[string]int{"1": 200, `"7"`: 200, "null": 200, "0": 422, "-1": 422, "0.9": 422, `"x"`: 422} {
+		if a := send(t, http.MethodPut, url+"/api/v1/tenants/2", `{"node_quota": `+quota+`}`, asDemo); a.status != status {
+			t.Errorf("quota %s: %d, want %d: %s", quota, a.status, status, a.body)
+		}
+	}
+}

@@ -21,7 +21,8 @@ type LegacyInventory string
 
 // The forms of rows.
 const (
-	// InventoryAuto: full rows to python-cicoclient, pairs to everybody else.
+	// InventoryAuto: rows to python-cicoclient that all of its versions can read, pairs
+	// to everybody else.
 	InventoryAuto  LegacyInventory = "auto"
 	InventoryPairs LegacyInventory = "pairs" // as Duffy v3: host name and session
 	InventoryRows  LegacyInventory = "rows"  // as Duffy v2: 14 columns
