@@ -26,6 +26,8 @@ programs:
 	@for p in terraform git ssh sshd unshare python3 fish tcsh; do \
 		command -v $$p >/dev/null || test -x /usr/sbin/$$p || echo "skipped: $$p is not installed, so the tests that need it are not run"; done
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo "skipped: PostgreSQL is not installed, so the tests that need it are not run"
+	@test -n "$$DUFFY_CLIENT" || command -v duffy >/dev/null || echo "skipped, also with REQUIRE_ALL=1: TestDuffyClient needs Duffy's client, which is on PyPI only (or name it in DUFFY_CLIENT)"
+	@test -n "$$CICO" || command -v cico >/dev/null || echo "skipped, also with REQUIRE_ALL=1: TestCico needs python-cicoclient, which is on PyPI only (or name it in CICO)"
 
 .PHONY: test
 test: programs ## run every test, with the race detector where a C compiler is to be had

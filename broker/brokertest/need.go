@@ -5,6 +5,7 @@ package brokertest
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 )
 
@@ -45,4 +46,25 @@ func Skip(t testing.TB, why string) {
 		t.Fatal(why + " (REQUIRE_ALL=1 allows no skip)")
 	}
 	t.Skip(why)
+}
+
+// OptionalPrograms gives the paths of an outside program that no package of the
+// system has, so that CI can't install it: those that an environment variable
+// lists, as PATH does, else the one on PATH. Where there is none the test is
+// skipped, with REQUIRE_ALL=1 too; `make programs` names these programs as well.
+func OptionalPrograms(t testing.TB, name, variable, why string) []string {
+	t.Helper()
+	if list := filepath.SplitList(os.Getenv(variable)); len(list) > 0 {
+		for _, path := range list {
+			if _, err := exec.LookPath(path); err != nil {
+				t.Fatalf("%s: %v", variable, err)
+			}
+		}
+		return list
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("%s is not installed, nor named by %s: %s", name, variable, why)
+	}
+	return []string{path}
 }
