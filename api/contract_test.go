@@ -82,7 +82,7 @@ type recordedWorld struct {
 	loop  atomic.Pointer[reconcile.Loop] // nil: nothing happens but what is asked for
 }
 
-func newRecordedBroker(t *testing.T) *broker.Broker {
+func newRecordedBroker(t testing.TB) *broker.Broker {
 	t.Helper()
 	now := time.Date(2026, 11, 23, 17, 32, 29, 383593000, time.UTC)
 	var mu sync.Mutex
@@ -95,7 +95,7 @@ func newRecordedBroker(t *testing.T) *broker.Broker {
 }
 
 // newRecordedWorld makes it, with these tenants of the recording, or with all.
-func newRecordedWorld(t *testing.T, cloud *brokertest.Cloud, clock func() time.Time, tenants ...string) *recordedWorld {
+func newRecordedWorld(t testing.TB, cloud *brokertest.Cloud, clock func() time.Time, tenants ...string) *recordedWorld {
 	t.Helper()
 	w := &recordedWorld{store: memory.New(), cloud: cloud, pools: new(broker.PoolSet)}
 	var pools []broker.Pool
@@ -107,7 +107,7 @@ func newRecordedWorld(t *testing.T, cloud *brokertest.Cloud, clock func() time.T
 	}
 	w.pools.Set(pools)
 	w.Broker = broker.New(broker.Config{
-		Store: w.store, Contextualizer: cloud, Keys: plainKeys{}, Pools: w.pools, Log: slog.New(slog.DiscardHandler),
+		Store: w.store, Contextualizer: cloud, Keys: plainKeys{}, Pools: w.pools, Log: slog.New(slog.DiscardHandler), Workspaces: make(desks),
 		Now: clock, Wake: func() {
 			if loop := w.loop.Load(); loop != nil {
 				loop.Wake()
@@ -156,7 +156,7 @@ func newRecordedWorld(t *testing.T, cloud *brokertest.Cloud, clock func() time.T
 	return w
 }
 
-func recordedAuth(t *testing.T, role string) func(*http.Request) {
+func recordedAuth(t testing.TB, role string) func(*http.Request) {
 	t.Helper()
 	basic := func(plain string) func(*http.Request) {
 		return func(r *http.Request) {

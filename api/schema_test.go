@@ -24,7 +24,7 @@ var testDocument = sync.OnceValues(func() (object, error) {
 	return d, json.Unmarshal(text, &d)
 })
 
-func readDocument(t *testing.T) object {
+func readDocument(t testing.TB) object {
 	t.Helper()
 	d, err := testDocument()
 	if err != nil {
@@ -135,7 +135,7 @@ func lookup(document object, ref string) any {
 }
 
 // checkAnswer fails the test if an answer is not as the document says.
-func checkAnswer(t *testing.T, method, path string, a answerSeen) {
+func checkAnswer(t testing.TB, method, path string, a answerSeen) {
 	t.Helper()
 	for _, wrong := range answerMismatches(readDocument(t), method, path, a) {
 		t.Errorf("%s %s answered %d, and not as the document says: %s", method, path, a.status, wrong)
