@@ -97,8 +97,9 @@ vet:
 lint: ## run golangci-lint (takes minutes the first time: it is compiled)
 	$(LINT) run ./...
 
+FUZZTIME ?= 1m
 .PHONY: fuzz
-fuzz: ## fuzz the parsers for a minute each
-	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 1m ./broker/config
-	$(GO) test -run '^$$' -fuzz FuzzSessionBody -fuzztime 1m ./api
-	$(GO) test -run '^$$' -fuzz FuzzExpiry -fuzztime 1m ./api
+fuzz: ## fuzz what reads anything from outside, for FUZZTIME=1m each
+	@for target in $$(grep -rho --include='*_test.go' '^func Fuzz[A-Za-z]*' . | cut -d' ' -f2 | sort); do \
+		package=$$(dirname $$(grep -rl --include='*_test.go' "^func $$target(" .)) && echo "$$target in $$package" && \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; done
