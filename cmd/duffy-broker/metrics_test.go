@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,6 +14,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/reconcile"
+	"github.com/duffy-broker/duffy-broker/broker/secret"
+	"github.com/duffy-broker/duffy-broker/store/fault"
+	"github.com/duffy-broker/duffy-broker/store/memory"
 )
 
 // scrape reads metrics as tenant, or as nobody for "": by series as it is written.
@@ -198,4 +206,38 @@ legacy {
 		t.Errorf("after a restart: %v hand-outs", got[`duffy_broker_handouts_total{pool="plain"}`])
 	}
 	s.stop()
+}
+
+// Whether the broker is ready depends on the store and on the loop.
+func TestReadyAsksAll(t *testing.T) {
+	store := fault.New(memory.New())
+	now := time.Now()
+	b := broker.New(broker.Config{Store: store, Keys: new(secret.Keyring), Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }})
+	err := store.Update(t.Context(), func(tx broker.Tx) error { return tx.SetIdentity(broker.Identity{ID: broker.NewUUID()}) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	loop := reconcile.New(reconcile.Config{
+		Store: store, Pools: new(broker.PoolSet), Log: slog.New(slog.DiscardHandler), Now: time.Now, Serving: b.Serving,
+	})
+	d := daemon{broker: b, loop: loop}
+	if err := d.ready(t.Context()); broker.CodeOf(err) != broker.CodeUnavailable || !strings.Contains(err.Error(), "has not looked") {
+		t.Errorf("before a pass: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); loop.Run(ctx) }()
+	for loop.Ready(time.Now()) != nil {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	<-done
+	if err := d.ready(t.Context()); err != nil {
+		t.Errorf("after a pass: %v", err)
+	}
+	store.FailUpdate(1, fault.Before, errors.New("full"))
+	now = now.Add(time.Minute)
+	if err := d.ready(t.Context()); broker.CodeOf(err) != broker.CodeUnavailable || !strings.Contains(err.Error(), "takes no changes") {
+		t.Errorf("on a full disk: %v", err)
+	}
 }
