@@ -126,7 +126,7 @@ func TestObserve(t *testing.T) {
 // Calls of the legacy API have results, though most are answered with 200.
 func TestObserve_legacy(t *testing.T) {
 	o := make(observed, 10)
-	w := newLegacyWorld(t, nil)
+	w := newLegacyWorld(t)
 	l := recordedLegacy()
 	l.SessionLimit, l.SessionWindow = 1, 24*time.Hour
 	cfg := Config{Broker: w.Broker, Legacy: func() *Legacy { return l }, Observe: o.observe}
