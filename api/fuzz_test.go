@@ -98,7 +98,8 @@ func (d desks) Workspaces() (uids []string, err error) { return slices.Sorted(ma
 func fuzzedRoutes(methods ...string) (list []operation) {
 	for _, o := range operations() {
 		for _, method := range methods {
-			if o.method == method {
+			// The broker of these tests is stopping, so that no stream goes on: it is not ready.
+			if o.method == method && o.path != "/readyz" {
 				o.path = strings.NewReplacer(":id", "{}", ":name", "{}", ":key", "{}").Replace(o.path)
 				list = append(list, o)
 			}
