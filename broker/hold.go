@@ -37,6 +37,17 @@ const (
 // the node is being made, is lent, or is gone; CodeUnavailable if the work on it
 // takes long: then the node is held as soon as that ends.
 func (b *Broker) HoldNode(ctx context.Context, actor Tenant, id int64, reason string) (n Node, err error) {
+	if n, err = b.AskForHold(ctx, actor, id, reason); err != nil {
+		return Node{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, holdWait)
+	defer cancel()
+	return b.waitUntilHeld(ctx, n)
+}
+
+// AskForHold is [Broker.HoldNode] without the wait: it notes what is asked for,
+// also where no loop runs that would carry it out.
+func (b *Broker) AskForHold(ctx context.Context, actor Tenant, id int64, reason string) (n Node, err error) {
 	if !actor.IsAdmin {
 		return Node{}, errAdminsOnly("hold nodes")
 	}
@@ -51,9 +62,7 @@ func (b *Broker) HoldNode(ctx context.Context, actor Tenant, id int64, reason st
 		return Node{}, err
 	}
 	b.cfg.Wake()
-	ctx, cancel := context.WithTimeout(ctx, holdWait)
-	defer cancel()
-	return b.waitUntilHeld(ctx, n)
+	return n, nil
 }
 
 // askForHold notes a hold on a node, and lets it take effect at once where nobody

@@ -13,7 +13,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/term"
 
 	"github.com/duffy-broker/duffy-broker/api/client"
 	v1 "github.com/duffy-broker/duffy-broker/api/v1"
@@ -27,6 +29,9 @@ type clientOptions struct {
 	profile                string
 	format                 string
 	admin                  bool // without a name, it is the profile's admin who asks
+
+	// For admins: the data directory of a broker that does not run.
+	dataDir, keyFile, pools string
 }
 
 func newClientCommand(s streams) *cobra.Command {
@@ -41,6 +46,7 @@ func newClientCommand(s streams) *cobra.Command {
 		SuggestionsMinimumDistance: 2,
 	}
 	o.addFlags(cmd)
+	addDuffyFormatFlag(s, cmd.PersistentFlags(), &o.format)
 	cmd.AddCommand(
 		simpleCommand(s, &o, "list-sessions", "List the active sessions", cobra.NoArgs,
 			func(ctx context.Context, c *client.Client, _ []string) (json.RawMessage, error) {
@@ -71,7 +77,7 @@ func newClientCommand(s streams) *cobra.Command {
 				a, err := c.Pools(ctx)
 				return a.Raw, err
 			}),
-		simpleCommand(s, &o, "show-pool NAME", "Show one pool and how many nodes it has", cobra.ExactArgs(1),
+		simpleCommand(s, &o, "show-pool POOL", "Show one pool and how many nodes it has", cobra.ExactArgs(1),
 			func(ctx context.Context, c *client.Client, args []string) (json.RawMessage, error) {
 				a, err := c.Pool(ctx, args[0])
 				return a.Raw, err
@@ -94,7 +100,31 @@ func (o *clientOptions) addFlags(cmd *cobra.Command) {
 	f.StringVar(&o.authName, "auth-name", "", "`name` of the tenant")
 	f.StringVar(&o.authKey, "auth-key", "", "API `key` of the tenant (better in DUFFY_BROKER_AUTH_KEY: other users see command lines)")
 	f.StringVar(&o.profile, "profile", "", "`id` of the broker whose profile to use (default: the one started last)")
-	f.StringVar(&o.format, "format", view.Table, "json, yaml or flat, as Duffy's client prints them, or table")
+	if !o.admin {
+		return
+	}
+	addFormatFlag(f, &o.format)
+	f.StringVar(&o.dataDir, "data-dir", "", "work on the data `directory` of a broker that does not run, without a key")
+	f.StringVar(&o.keyFile, "key-file", "", "with --data-dir: `file` with the root key, if it is outside (also "+keyFileVariable+", "+keyVariable+")")
+	for _, name := range []string{"url", "auth-name", "auth-key", "profile"} {
+		cmd.MarkFlagsMutuallyExclusive("data-dir", name)
+	}
+}
+
+// addFormatFlag adds the choice of how to print, a table unless told otherwise.
+func addFormatFlag(f *pflag.FlagSet, format *string) {
+	f.StringVar(format, "format", view.Table, strings.Join(view.Formats(), ", "))
+}
+
+// addDuffyFormatFlag is addFormatFlag where scripts expect what Duffy's client
+// prints unless told otherwise. People get a table.
+func addDuffyFormatFlag(s streams, f *pflag.FlagSet, format *string) {
+	fallback := view.JSON
+	if out, ok := s.out.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
+		fallback = view.Table
+	}
+	f.StringVar(format, "format", fallback, "json, yaml or flat, as Duffy's client prints them, or table (default: table on a terminal, else json, as Duffy's client)")
+	f.Lookup("format").DefValue = "" // said above
 }
 
 // simpleCommand asks the API one thing and prints the answer, or the refusal, in
@@ -104,15 +134,13 @@ func simpleCommand(s streams, o *clientOptions, use, short string, args cobra.Po
 ) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Args: args,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := view.Check(o.format); err != nil {
-				return err
-			}
-			c, _, err := o.client()
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			c, err := o.connect(cmd.Context(), s)
 			if err != nil {
 				return err
 			}
-			raw, err := ask(cmd.Context(), c, args)
+			defer func() { err = errors.Join(err, c.Close()) }()
+			raw, err := ask(cmd.Context(), c.Client, args)
 			if err != nil {
 				return o.refused(s, err)
 			}
@@ -121,20 +149,13 @@ func simpleCommand(s streams, o *clientOptions, use, short string, args cobra.Po
 	}
 }
 
-// refused prints an error of the API in the format that a script expects; people
-// get it on standard error, with the hint.
+// refused prints an error of the API in the format that a script expects, and
+// gives it back: people get it on standard error, with the hint.
 func (o *clientOptions) refused(s streams, err error) error {
-	if o.format == view.Table {
-		return err
+	if e, ok := errors.AsType[*broker.Error](err); ok && o.format != view.Table {
+		return errors.Join(err, view.Error(s.out, o.format, e))
 	}
-	e, ok := errors.AsType[*broker.Error](err)
-	if !ok {
-		return err
-	}
-	if err := view.Error(s.out, o.format, e); err != nil {
-		return err
-	}
-	return exitError{1}
+	return err
 }
 
 func sessionID(arg string) (int64, error) {
@@ -148,6 +169,9 @@ func sessionID(arg string) (int64, error) {
 // client makes a client from the first source that has each setting, and gives
 // the SSH key that goes with the tenant, "" where none is known.
 func (o *clientOptions) client() (*client.Client, string, error) {
+	if o.dataDir != "" {
+		return nil, "", errNeedsBroker("this command", "it can't work on a data directory")
+	}
 	p, err := o.readProfile()
 	if err != nil {
 		return nil, "", err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -17,6 +18,7 @@ import (
 type dataDir struct {
 	path string
 	lock *os.File
+	self holder
 }
 
 // holder is what a broker writes about itself into the lock file.
@@ -24,6 +26,7 @@ type holder struct {
 	PID   int       `json:"pid"`
 	Host  string    `json:"host"`
 	Since time.Time `json:"since"`
+	URL   string    `json:"url,omitempty"` // where it serves the API, once it does
 }
 
 // openDataDir makes the directory, private, and takes it for this process. A
@@ -36,41 +39,71 @@ func openDataDir(path string, now time.Time) (*dataDir, error) {
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, broker.Wrap(broker.CodeInternal, err, "the data directory %s can't be made", path).
-			WithHint("choose another one with --data, or mend its parent's permissions")
+			WithHint("choose another one with --data-dir, or mend its parent's permissions")
 	}
 	lock, err := os.OpenFile(filepath.Join(path, "broker.lock"), os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator names the directory
 	if err != nil {
 		return nil, broker.Wrap(broker.CodeInternal, err, "the data directory %s can't be written", path).
-			WithHint("choose another one with --data, or mend its permissions")
+			WithHint("choose another one with --data-dir, or mend its permissions")
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer func() { _ = lock.Close() }()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, broker.Wrap(broker.CodeInternal, err, "the data directory %s can't be locked", path)
 		}
-		var h holder
-		if err := json.NewDecoder(lock).Decode(&h); err != nil {
+		h, err := readHolder(lock)
+		if err != nil {
 			return nil, broker.Errorf(broker.CodeConflict, "another broker is using the data directory %s", path).
-				WithHint("stop it first, or choose another directory with --data")
+				WithHint("stop it first, or choose another directory with --data-dir")
 		}
 		return nil, broker.Errorf(broker.CodeConflict, "the data directory %s is held by the broker with process id %d on %s, since %s",
 			path, h.PID, h.Host, h.Since.Format(time.RFC3339)).
-			WithHint("stop that one first (kill %d), or choose another directory with --data", h.PID)
+			WithHint("stop that one first (kill %d), or choose another directory with --data-dir", h.PID)
 	}
 	host, _ := os.Hostname()
-	text, err := json.Marshal(holder{PID: os.Getpid(), Host: host, Since: now})
-	if err == nil {
-		err = lock.Truncate(0)
-	}
-	if err == nil {
-		_, err = lock.WriteAt(append(text, '\n'), 0)
-	}
-	if err != nil { // a full disk, most likely: the lock itself holds all the same
+	d := &dataDir{path: path, lock: lock, self: holder{PID: os.Getpid(), Host: host, Since: now}}
+	if err := d.writeHolder(); err != nil { // a full disk, most likely: the lock itself holds all the same
 		_ = lock.Close()
 		return nil, broker.Wrap(broker.CodeInternal, err, "the data directory %s can't be written", path).
-			WithHint("free some disk space, or choose another directory with --data")
+			WithHint("free some disk space, or choose another directory with --data-dir")
 	}
-	return &dataDir{path: path, lock: lock}, nil
+	return d, nil
+}
+
+// readHolder reads who holds a data directory from its lock file.
+func readHolder(lock io.Reader) (h holder, err error) {
+	err = json.NewDecoder(lock).Decode(&h)
+	return h, err
+}
+
+// holderOf tells who holds a data directory, as far as that is written down.
+func holderOf(path string) (h holder) {
+	f, err := os.Open(filepath.Join(path, "broker.lock")) //nolint:gosec // the operator names the directory
+	if err != nil {
+		return h
+	}
+	defer func() { _ = f.Close() }()
+	h, _ = readHolder(f)
+	return h
+}
+
+func (d *dataDir) writeHolder() error {
+	text, err := json.Marshal(d.self)
+	if err != nil {
+		return err
+	}
+	if err := d.lock.Truncate(0); err != nil {
+		return err
+	}
+	_, err = d.lock.WriteAt(append(text, '\n'), 0)
+	return err
+}
+
+// serves writes down where the holder serves the API, for commands that find the
+// directory taken.
+func (d *dataDir) serves(url string) error {
+	d.self.URL = url
+	return fmtErr("write down where the API is served", d.writeHolder())
 }
 
 // checkKeys refuses a database whose keys are missing: new ones would be of no

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -23,14 +24,17 @@ func newEventsCommand(s streams) *cobra.Command {
 			"goes on where it was.",
 		Example: "  duffy-broker events\n  duffy-broker events -f\n  duffy-broker events -f --after 1042 --format json | jq -r 'select(.kind == \"session\")'",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := view.Check(o.format); err != nil {
-				return err
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if req.Follow {
+				if err := o.needsBroker("events --follow", "nothing happens while none runs"); err != nil {
+					return err
+				}
 			}
-			c, _, err := o.client()
+			c, err := o.connect(cmd.Context(), s)
 			if err != nil {
 				return err
 			}
+			defer func() { err = errors.Join(err, c.Close()) }()
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			err = c.Events(ctx, req, func(event json.RawMessage) error { return view.Event(s.out, o.format, event) })

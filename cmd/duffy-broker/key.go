@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -76,33 +74,36 @@ func newKeyCommand(s streams) *cobra.Command {
 		Short: "Show and rotate the broker's root key",
 		Long: "The root key seals what the store keeps of nodes, and API keys are hashed with it. Whoever has it and the data directory can read all secrets;\n" +
 			"without it the store is of no use.",
-		RunE: group,
+		RunE:                       group,
+		SuggestionsMinimumDistance: 2,
 	}
 	cmd.AddCommand(newKeyRotateCommand(s), newKeyListCommand(s))
 	return cmd
 }
 
 func newKeyRotateCommand(s streams) *cobra.Command {
-	var data, keyFile, oldKeyFile string
+	var format, data, keyFile, oldKeyFile string
 	cmd := &cobra.Command{
 		Use:   "rotate",
 		Short: "Make a new root key; the broker must be stopped",
 		Long: "Make a new root key. The old one is kept until nothing needs it any more. The broker must be stopped; its next start begins to seal anew\n" +
 			"what the old key has sealed, and says in its log when the old key can be removed.\n\n" +
 			"With --key-file the new key is in that file, which is made if it is not there, and no key stays readable in the data directory.",
-		Args: cobra.NoArgs,
+		Example: "  duffy-broker key rotate --data-dir data\n  duffy-broker key rotate --data-dir data --key-file /etc/duffy-broker/root.key",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return rotateKey(cmd.Context(), s, data, keyFile, oldKeyFile)
+			return rotateKey(cmd.Context(), s, format, data, keyFile, oldKeyFile)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&data, "data", "data", "`directory` of the broker")
+	addFormatFlag(f, &format)
+	f.StringVar(&data, "data-dir", "data", "`directory` of the broker")
 	f.StringVar(&keyFile, "key-file", "", "`file` for the new key, outside of the data directory (default: in it)")
 	f.StringVar(&oldKeyFile, "old-key-file", "", "`file` with the present key (default: where serve would find it: "+keyFileVariable+", "+keyVariable+", the data directory)")
 	return cmd
 }
 
-func rotateKey(ctx context.Context, s streams, data, keyFile, oldKeyFile string) (err error) {
+func rotateKey(ctx context.Context, s streams, format, data, keyFile, oldKeyFile string) (err error) {
 	dir, err := openExistingDataDir(data)
 	if err != nil {
 		return err
@@ -130,28 +131,30 @@ func rotateKey(ctx context.Context, s streams, data, keyFile, oldKeyFile string)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.out, "The root key is now %s, in %s. The one before, %s, is kept in %s: the broker says in its log when it is not needed any more.\n"+
-		"Back up both now.\n", keys.Current().ID(), at, before.ID(), dir.join("keys", "old"))
-	return err
+	return printData(s, format, map[string]any{"root_key": map[string]string{
+		"id": keys.Current().ID(), "path": at, "previous_id": before.ID(), "previous_path": dir.join("keys", "old"),
+	}})
 }
 
 func newKeyListCommand(s streams) *cobra.Command {
-	var data, keyFile string
+	var format, data, keyFile string
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "Show the root keys, and what needs which",
 		Long: "Show the root keys, how old they are, and what needs which. While the broker runs, that is as of its last look: it looks at its start, and\n" +
 			"every hour as long as there is an old key.",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return listKeys(cmd.Context(), s, data, keyFile) },
+		Example: "  duffy-broker key list --data-dir data",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return listKeys(cmd.Context(), s, format, data, keyFile) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&data, "data", "data", "`directory` of the broker")
+	addFormatFlag(f, &format)
+	f.StringVar(&data, "data-dir", "data", "`directory` of the broker")
 	f.StringVar(&keyFile, "key-file", "", "`file` with the root key, if it is outside of the data directory (also "+keyFileVariable+", "+keyVariable+")")
 	return cmd
 }
 
-func listKeys(ctx context.Context, s streams, data, keyFile string) (err error) {
+func listKeys(ctx context.Context, s streams, format, data, keyFile string) (err error) {
 	dir, err := openExistingDataDir(data)
 	if broker.CodeOf(err) == broker.CodeConflict {
 		// A broker runs: read what can be read beside it.
@@ -164,7 +167,7 @@ func listKeys(ctx context.Context, s streams, data, keyFile string) (err error) 
 		if err != nil {
 			return err
 		}
-		return printKeys(s, keys, note, time.Now())
+		return printKeys(s, format, keys, note, time.Now())
 	}
 	if err != nil {
 		return err
@@ -180,41 +183,44 @@ func listKeys(ctx context.Context, s streams, data, keyFile string) (err error) 
 	if err != nil {
 		return err
 	}
-	return printKeys(s, k.keys, note, note.At)
+	return printKeys(s, format, k.keys, note, note.At)
 }
 
-func printKeys(s streams, keys *secret.Keyring, note keyNote, now time.Time) error {
-	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "KEY\tUSE\tSINCE\tNEEDED BY")
-	row := func(id, use, since string, needed ...string) {
-		if len(needed) == 0 {
-			needed = []string{"nothing: it can be removed"}
-		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", id, use, since, strings.Join(needed, ", "))
-	}
+// rootKey is what key list shows of a key.
+type rootKey struct {
+	ID       string   `json:"id"`
+	Use      string   `json:"use"` // current, old, or missing
+	Since    *string  `json:"since"`
+	Age      string   `json:"age,omitempty"`
+	NeededBy []string `json:"needed_by"`
+}
+
+func printKeys(s streams, format string, keys *secret.Keyring, note keyNote, now time.Time) error {
+	list := struct {
+		RootKeys []rootKey `json:"root_keys"`
+		AsOf     string    `json:"as_of"`
+	}{AsOf: note.At.Format(time.RFC3339)}
 	known := map[string]bool{}
 	for i, key := range keys.Keys() {
 		known[key.ID()] = true
-		since := "-"
+		k := rootKey{ID: key.ID(), Use: "old"}
 		if !key.Since.IsZero() {
-			since = fmt.Sprintf("%s (%s)", key.Since.Format(time.DateOnly), age(now.Sub(key.Since)))
+			since := key.Since.Format(time.RFC3339)
+			k.Since, k.Age = &since, age(now.Sub(key.Since))
 		}
 		if i == 0 {
-			row(key.ID(), "current", since, append(needs(note.Uses[key.ID()]), "everything new")...)
-			continue
+			k.Use, k.NeededBy = "current", append(needs(note.Uses[key.ID()]), "everything new")
+		} else {
+			k.NeededBy = note.stillNeeds(key, now)
 		}
-		row(key.ID(), "old", since, note.stillNeeds(key, now)...)
+		list.RootKeys = append(list.RootKeys, k)
 	}
 	for _, id := range note.ids() {
 		if !known[id] {
-			row(id, "missing", "-", needs(note.Uses[id])...)
+			list.RootKeys = append(list.RootKeys, rootKey{ID: id, Use: "missing", NeededBy: needs(note.Uses[id])})
 		}
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(s.out, "as of %s\n", note.At.Format(time.RFC3339))
-	return err
+	return printData(s, format, list)
 }
 
 // needs says in words what needs a key.
@@ -243,7 +249,7 @@ func age(d time.Duration) string {
 func openExistingDataDir(path string) (*dataDir, error) {
 	if _, err := os.Stat((&dataDir{path: path}).join("broker.db")); err != nil {
 		return nil, broker.Wrap(broker.CodeNotFound, err, "%s is not the data directory of a broker", path).
-			WithHint("name it with --data")
+			WithHint("name it with --data-dir")
 	}
 	return openDataDir(path, time.Now())
 }

@@ -30,7 +30,7 @@ func legacySettings(l *config.Legacy) *api.Legacy {
 }
 
 func newLegacyCommand(s streams) *cobra.Command {
-	var o clientOptions
+	o := clientOptions{admin: true}
 	cmd := &cobra.Command{
 		Use:   "legacy",
 		Short: "Manage the keys of the legacy API, and see who uses it",

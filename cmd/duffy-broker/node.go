@@ -1,17 +1,14 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
-	"io"
+	"errors"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/duffy-broker/duffy-broker/api/client"
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/cmd/duffy-broker/view"
 )
 
 func newNodeCommand(s streams) *cobra.Command {
@@ -45,28 +42,28 @@ func newNodeLogsCommand(s streams, o *clientOptions) *cobra.Command {
 			"Secrets that the broker knows of are masked.",
 		Example: "  duffy-broker node logs 12\n  duffy-broker node logs -f 12\n  duffy-broker node logs --json 12 | jq -r 'select(.\"@level\" == \"error\")'",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var err error
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if req.Node, err = nodeID(args[0]); err != nil {
 				return err
 			}
-			c, _, err := o.client()
+			c, err := o.connect(cmd.Context(), s)
 			if err != nil {
 				return err
 			}
+			defer func() { err = errors.Join(err, c.Close()) }()
 			return c.NodeLog(cmd.Context(), req, func(line []byte) error {
 				if raw {
 					_, err := s.out.Write(line)
 					return err
 				}
-				return writeLogLine(s.out, line)
+				return view.LogLine(s.out, o.format, line)
 			})
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&req.Follow, "follow", "f", false, "go on with runs in progress until the node comes to rest")
 	f.Int64Var(&req.Run, "run", 0, "show the run with this `id` only")
-	f.BoolVar(&raw, "json", false, "print Terraform's own messages: JSON, a line each")
+	f.BoolVar(&raw, "json", false, "print Terraform's own messages, unchanged: JSON, a line each")
 	return cmd
 }
 
@@ -76,61 +73,4 @@ func nodeID(arg string) (int64, error) {
 		return 0, broker.Errorf(broker.CodeInvalid, "node %q is not a number", arg).WithHint("node list shows the ids")
 	}
 	return id, nil
-}
-
-// logLine is what people want of a message of Terraform, or of a line of ours.
-type logLine struct {
-	Level      string    `json:"@level"`
-	Message    string    `json:"@message"`
-	Timestamp  time.Time `json:"@timestamp"`
-	Type       string    `json:"type"`
-	Run        int64     `json:"run"`
-	Failure    string    `json:"failure"`
-	Diagnostic struct {
-		Detail string `json:"detail"`
-	} `json:"diagnostic"`
-}
-
-// writeLogLine prints a line of a log for people.
-func writeLogLine(w io.Writer, line []byte) error {
-	var l logLine
-	if err := json.Unmarshal(line, &l); err != nil {
-		_, err := w.Write(line)
-		return err
-	}
-	at := "        "
-	if !l.Timestamp.IsZero() {
-		at = l.Timestamp.Local().Format(time.TimeOnly)
-	}
-	var text string
-	switch l.Type {
-	case "run_start":
-		text = "== " + l.Message
-		if l.Run != 0 {
-			text += fmt.Sprintf(" (run %d)", l.Run)
-		}
-	case "run_end":
-		text = "== " + l.Message
-		if l.Failure != "" {
-			text += "\n" + l.Failure
-		}
-	default:
-		text = l.Message
-		if detail := strings.TrimSpace(l.Diagnostic.Detail); detail != "" {
-			text += "\n" + detail
-		}
-	}
-	text = strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", len(at)+1))
-	_, err := fmt.Fprintf(w, "%s %s\n", at, clean(text))
-	return err
-}
-
-// clean drops what could move the cursor of a terminal.
-func clean(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f {
-			return -1
-		}
-		return r
-	}, text)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -113,24 +112,6 @@ func TestNodeLogs(t *testing.T) {
 	}
 	s.stop()
 	s.nowhere(token)
-}
-
-func TestWriteLogLine(t *testing.T) {
-	var out bytes.Buffer
-	for _, line := range []string{
-		`{"@level":"error","@message":"Error: a\u001b[31m","type":"diagnostic","diagnostic":{"detail":"one\ntwo"}}`,
-		`{"@message":"terraform apply","type":"run_start","operation":"apply","run":7}`,
-		`{"@message":"terraform apply failed: quota","type":"run_end","failure":"too many"}`,
-		`no JSON`,
-	} {
-		if err := writeLogLine(&out, []byte(line+"\n")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want := "         Error: a[31m\n         one\n         two\n         == terraform apply (run 7)\n         == terraform apply failed: quota\n         too many\nno JSON\n"
-	if got := out.String(); got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
 }
 
 // Whoever follows a log does not hold up the end of the broker, and is told of it.

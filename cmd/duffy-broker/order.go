@@ -108,9 +108,6 @@ func newRequestSessionCommand(s streams, o *clientOptions) *cobra.Command {
 			"  duffy-broker client request-session pool=local-small,quantity=2 --idempotency-key \"$BUILD_TAG\"",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := view.Check(o.format); err != nil {
-				return err
-			}
 			c, _, err := o.client()
 			if err != nil {
 				return err

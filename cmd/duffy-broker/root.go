@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/cmd/duffy-broker/view"
 )
 
 // streams are where commands read and write: results go to out, everything else
@@ -28,20 +30,19 @@ type exitError struct{ code int }
 
 func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
 
-// run carries out a command line and gives the exit code: 0 for success, 1 for
-// an error or wrong usage, 3 for what a check has found, or that of a remote command.
+// run carries out a command line and gives the exit code, see exitCodes.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	root := newRootCommand(streams{in: in, out: out, err: errOut})
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
-		return 0
+		return exitDone
 	}
 	if exit, ok := errors.AsType[exitError](err); ok {
 		return exit.code
 	}
 	printError(errOut, err)
-	return 1
+	return exitFailed
 }
 
 // printError tells the user of an error, and what to do about it.
@@ -100,7 +101,10 @@ func newRootCommand(s streams) *cobra.Command {
 		newVersionCommand(s),
 		newLocalNodeCommand(s),
 		newProviderHostCommand(s),
+		newExitCodesTopic(),
 	)
+	addUsage(root)
+	addCompletion(root)
 	return root
 }
 
@@ -118,15 +122,27 @@ func group(cmd *cobra.Command, args []string) error {
 }
 
 func newVersionCommand(s streams) *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
+	var format string
+	cmd := &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  duffy-broker version",
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(s.out, "duffy-broker", version())
-			return err
+			return printData(s, format, map[string]string{"version": version()})
 		},
 	}
+	addFormatFlag(cmd.Flags(), &format)
+	return cmd
+}
+
+// printData prints what did not come over the API.
+func printData(s streams, format string, data any) error {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return err
+	}
+	return view.Format(s.out, format, raw)
 }
 
 // version is that of the module, as the Go toolchain recorded it.

@@ -27,10 +27,6 @@ const (
 	runKill = 10 * time.Second
 	// giveBack bounds giving the session back, which happens whatever came before.
 	giveBack = 2 * time.Minute
-	// exitInterrupted is what shells give for a command that SIGINT ended.
-	exitInterrupted = 130
-	// exitTimeout is what timeout(1) gives.
-	exitTimeout = 124
 )
 
 type runOptions struct {

@@ -30,36 +30,68 @@ func newValidateCommand(s streams) *cobra.Command {
 			return validate(s, a)
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&a.path, "pools", a.path, "`path` of the file that declares the pools, or of a directory of such files (*.hcl)")
-	f.StringVar(&a.format, "format", "text", "text, or json in the shape of `terraform validate -json`")
+	addFormatFlag(cmd.Flags(), &a.format)
+	cmd.Flags().StringVar(&a.path, "pools", a.path, "`path` of the file that declares the pools, or of a directory of such files (*.hcl)")
 	return cmd
 }
 
+// validation is what validate finds out about a file.
+type validation struct {
+	File        string       `json:"file"`
+	Valid       bool         `json:"valid"`
+	Pools       []string     `json:"pools"`
+	Diagnostics []diagnostic `json:"diagnostics"`
+}
+
+type diagnostic struct {
+	Severity string `json:"severity"` // error or warning
+	File     string `json:"file"`
+	Line     int    `json:"line"`
+	Column   int    `json:"column"`
+	Summary  string `json:"summary"`
+	Detail   string `json:"detail"`
+}
+
 func validate(s streams, a validateArgs) error {
-	switch a.format {
-	case "text":
-		file, err := loadPools(s, a.path)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(s.out, "%s is valid: %s\n", a.path, count(len(file.Pools), "pool"))
+	if err := view.Check(a.format); err != nil {
 		return err
-	case "json":
-		file, diags := config.Load(a.path)
-		names := make([]string, 0, len(file.Pools))
-		for _, p := range file.Pools {
-			names = append(names, p.Name)
-		}
-		if err := view.Diagnostics(s.out, diags, names); err != nil {
+	}
+	file, diags := config.Load(a.path)
+	v := validation{File: a.path, Valid: !diags.HasErrors(), Pools: []string{}, Diagnostics: []diagnostic{}}
+	for _, p := range file.Pools {
+		v.Pools = append(v.Pools, p.Name)
+	}
+	if a.format == view.JSON { // the shape that tools know
+		if err := view.Diagnostics(s.out, diags, v.Pools); err != nil {
 			return fmt.Errorf("print: %w", err)
 		}
-		if diags.HasErrors() {
+		if !v.Valid {
 			return exitError{1}
 		}
 		return nil
 	}
-	return broker.Errorf(broker.CodeInvalid, "--format %s is not known", a.format).WithHint("one of text, json")
+	for _, d := range diags {
+		found := diagnostic{Severity: "error", File: a.path, Summary: d.Summary, Detail: d.Detail}
+		if d.Severity == hcl.DiagWarning {
+			found.Severity = "warning"
+		}
+		if d.Subject != nil {
+			found.File, found.Line, found.Column = d.Subject.Filename, d.Subject.Start.Line, d.Subject.Start.Column
+		}
+		v.Diagnostics = append(v.Diagnostics, found)
+	}
+	if a.format == view.Table && len(diags) > 0 {
+		if err := writeDiagnostics(s, file, diags); err != nil {
+			return err
+		}
+	}
+	if err := printData(s, a.format, map[string]validation{"validation": v}); err != nil {
+		return err
+	}
+	if !v.Valid {
+		return broker.Errorf(broker.CodeInvalid, "%s has mistakes", a.path).WithHint("each is named above, with its place")
+	}
+	return nil
 }
 
 func writeDiagnostics(s streams, file *config.File, diags hcl.Diagnostics) error {

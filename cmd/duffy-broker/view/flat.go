@@ -67,6 +67,14 @@ func flat(v value) (string, error) {
 		}
 	case v.has("import"):
 		lines = flatTenantImport(v.get("import"))
+	case v.has("root_keys"):
+		lines = flatRootKeys(v)
+	case v.has("root_key"):
+		lines = append(lines, flatRootKey(v.get("root_key")))
+	case v.has("validation"):
+		lines = flatValidation(v.get("validation"))
+	case v.has("version"):
+		lines = append(lines, assignments("version", v.get("version")))
 	case v.has("session"):
 		lines = flatSession(v.get("session"))
 	case v.has("sessions"):

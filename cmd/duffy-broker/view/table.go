@@ -61,6 +61,14 @@ func table(v value, now time.Time) (string, error) {
 		return tenantImportTable(v.get("import")), nil
 	case v.has("legacy_keys"):
 		return legacyKeysTable(v.get("legacy_keys").items), nil
+	case v.has("root_keys"):
+		return rootKeysTable(v), nil
+	case v.has("root_key"):
+		return newRootKey(v.get("root_key")), nil
+	case v.has("validation"):
+		return validationTable(v.get("validation")), nil
+	case v.has("version"):
+		return "duffy-broker " + printable(v.get("version").text) + "\n", nil
 	}
 	return "", errNoView(Table)
 }

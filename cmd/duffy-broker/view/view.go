@@ -38,7 +38,8 @@ func Check(format string) error {
 }
 
 // Format writes raw, an answer of the API as it came, in one of the formats. Flat
-// and table know answers about sessions and pools, and errors.
+// and table know the answers that commands ask for, what commands find out by
+// themselves, and errors.
 func Format(w io.Writer, format string, raw json.RawMessage) error {
 	return formatAt(w, format, raw, time.Now())
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -260,5 +261,41 @@ func TestExpiresIn(t *testing.T) {
 		if got := expiresIn(session, now); got != test.want {
 			t.Errorf("expiresIn(%q) = %q, want %q", test.at, got, test.want)
 		}
+	}
+}
+
+// A log is for people, and in the other formats for programs; what is no JSON is
+// passed on.
+func TestLogLine(t *testing.T) {
+	lines := []string{
+		`{"@level":"error","@message":"Error: a\u001b[31m","type":"diagnostic","diagnostic":{"detail":"one\ntwo"}}`,
+		`{"@message":"terraform apply","type":"run_start","operation":"apply","run":7}`,
+		`{"@message":"terraform apply failed: quota","type":"run_end","failure":"too many"}`,
+		`no JSON`,
+	}
+	for format, want := range map[string]string{
+		Table: "         Error: a[31m\n         one\n         two\n         == terraform apply (run 7)\n         == terraform apply failed: quota\n         too many\nno JSON\n",
+		JSON: `{"@level": "error", "@message": "Error: a\u001b[31m", "type": "diagnostic", "diagnostic": {"detail": "one\ntwo"}}` + "\n" +
+			`{"@message": "terraform apply", "type": "run_start", "operation": "apply", "run": 7}` + "\n" +
+			`{"@message": "terraform apply failed: quota", "type": "run_end", "failure": "too many"}` + "\nno JSON\n",
+		YAML: "---\n'@level': error\n'@message': \"Error: a\\e[31m\"\ndiagnostic:\n  detail: 'one\n\n    two'\ntype: diagnostic\n" +
+			"---\n'@message': terraform apply\noperation: apply\nrun: 7\ntype: run_start\n" +
+			"---\n'@message': 'terraform apply failed: quota'\nfailure: too many\ntype: run_end\nno JSON\n",
+		Flat: "timestamp= level='error' type='diagnostic' run= message='Error: a\x1b[31m' detail='one\ntwo' failure=\n" +
+			"timestamp= level= type='run_start' run=7 message='terraform apply' detail= failure=\n" +
+			"timestamp= level= type='run_end' run= message='terraform apply failed: quota' detail= failure='too many'\nno JSON\n",
+	} {
+		var b bytes.Buffer
+		for _, line := range lines {
+			if err := LogLine(&b, format, []byte(line+"\n")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if diff := cmp.Diff(want, b.String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", format, diff)
+		}
+	}
+	if err := LogLine(io.Discard, "xml", []byte(`{}`)); broker.CodeOf(err) != broker.CodeInvalid {
+		t.Errorf("an unknown format: %v", err)
 	}
 }

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/cmd/duffy-broker/view"
+)
+
+// addUsage makes all commands below root say alike what is wrong with a command
+// line, and what to do about it.
+func addUsage(root *cobra.Command) {
+	root.SetGlobalNormalizationFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "data" { // for short
+			name = "data-dir"
+		}
+		return pflag.NormalizedName(name)
+	})
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return broker.Errorf(broker.CodeInvalid, "%v", err).WithHint("%s --help lists the flags", cmd.CommandPath())
+	})
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if f := cmd.Flags().Lookup("format"); f != nil {
+			return view.Check(f.Value.String())
+		}
+		return nil
+	}
+	for _, cmd := range commandsBelow(root) {
+		if check := cmd.Args; check != nil {
+			cmd.Args = func(cmd *cobra.Command, args []string) error {
+				if err := check(cmd, args); err != nil {
+					return broker.Errorf(broker.CodeInvalid, "%s %v", cmd.CommandPath(), err).WithHint("%s", usageHint(cmd))
+				}
+				return nil
+			}
+		}
+	}
+}
+
+// usageHint shows how a command is used.
+func usageHint(cmd *cobra.Command) string {
+	hint := "usage: " + strings.TrimSuffix(cmd.CommandPath(), cmd.Name()) + cmd.Use
+	if first, _, _ := strings.Cut(strings.TrimSpace(cmd.Example), "\n"); first != "" {
+		hint += "; for example: " + first
+	}
+	return hint
+}
+
+// commandsBelow gives a command and all that belong to it, in the order of help.
+func commandsBelow(cmd *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{cmd}
+	for _, sub := range cmd.Commands() {
+		all = append(all, commandsBelow(sub)...)
+	}
+	return all
+}
