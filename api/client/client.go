@@ -8,6 +8,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -306,10 +308,14 @@ func (c *Client) send(ctx context.Context, method string, u *url.URL, body io.Re
 
 func (c *Client) unreachable(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
-		return broker.Wrap(broker.CodeUnavailable, cause, "the request to %s was given up", c.name)
+		return broker.Wrap(broker.CodeUnavailable, cause, "the request to %s was given up", c.name).
+			WithHint("whether it was carried out is not known: look before you repeat it")
 	}
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // its text has the URL once more
+	}
+	if hint := noTLS(err); hint != "" { // nothing was sent
+		return broker.Errorf(broker.CodeUnavailable, "no safe connection to the broker at %s: %v", c.name, err).WithHint("%s", hint)
 	}
 	if op, ok := errors.AsType[*net.OpError](err); !ok || op.Op != "dial" {
 		return broker.Wrap(broker.CodeUnavailable, ErrAnswerLost, "the connection to the broker at %s broke: %v", c.name, err).
@@ -317,6 +323,23 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	}
 	return broker.Errorf(broker.CodeUnavailable, "can't reach the broker at %s: %v", c.name, err).
 		WithHint("is `duffy-broker serve` running there?")
+}
+
+// noTLS says what to do where TLS did not come about, "" for any other error.
+func noTLS(err error) string {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "its certificate is signed by an authority that is not known here: name a file with that authority's certificate in SSL_CERT_FILE"
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "its certificate is for other names: use one of those in the URL"
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "its certificate is not valid: have it renewed, and check the clock of this machine"
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
+		return "it does not speak TLS: is the URL to begin with http:// ?"
+	}
+	return ""
 }
 
 // refusal turns an answer that is no success into the error that it means.
@@ -331,8 +354,11 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 			return broker.Wrap(broker.CodeUnavailable, ErrAnswerLost, "%s answers %s, which is not how a broker answers", c.name, resp.Status).
 				WithHint("is the URL that of a broker, and does a proxy stand between?")
 		}
-		return broker.Errorf(broker.CodeUnavailable, "%s answers %s, which is not how a broker answers", c.name, resp.Status).
-			WithHint("is the URL that of a broker, and does a proxy stand between?")
+		hint := "is the URL that of a broker, and does a proxy stand between?"
+		if resp.StatusCode == http.StatusBadRequest && bytes.Contains(body, []byte("HTTPS")) { // as net/http answers
+			hint = "it speaks TLS: is the URL to begin with https:// ?"
+		}
+		return broker.Errorf(broker.CodeUnavailable, "%s answers %s, which is not how a broker answers", c.name, resp.Status).WithHint("%s", hint)
 	}
 	detail := string(wire.Detail) // Duffy sends a list of mistakes here
 	var text string
@@ -344,6 +370,9 @@ func (c *Client) refusal(resp *http.Response, body []byte) error {
 		code = codeOf(resp.StatusCode)
 	}
 	e := broker.Errorf(code, "%s", detail).WithHint("%s", wire.Hint)
+	if wait := resp.Header.Get("Retry-After"); wait != "" && resp.StatusCode == http.StatusTooManyRequests {
+		return e.WithHint("try again in %s s", wait)
+	}
 	if id := resp.Header.Get("X-Request-Id"); id != "" && resp.StatusCode >= http.StatusInternalServerError && e.Hint == "" {
 		return e.WithHint("the broker's log says more under request_id %s", id)
 	}

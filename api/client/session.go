@@ -37,6 +37,30 @@ func (c *Client) FindSessions(ctx context.Context, f SessionFilter) (Answer[v1.S
 	return understand[v1.SessionsAnswer](c, raw)
 }
 
+// NodeFilter selects nodes.
+type NodeFilter struct {
+	Pool  string // name; "" selects those of all pools
+	State string // on the wire, several with commas between them; "" selects all that exist
+}
+
+// FindNodes lists the nodes that the caller may see and the filter selects.
+func (c *Client) FindNodes(ctx context.Context, f NodeFilter) (Answer[v1.NodesAnswer], error) {
+	query := url.Values{}
+	if f.Pool != "" {
+		query.Set("pool", f.Pool)
+	}
+	if f.State != "" {
+		query.Set("state", f.State)
+	}
+	u := c.base.JoinPath("nodes")
+	u.RawQuery = query.Encode()
+	raw, err := c.read(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return Answer[v1.NodesAnswer]{}, err
+	}
+	return understand[v1.NodesAnswer](c, raw)
+}
+
 // AllSessions lists the ended sessions and the active ones, by id. Tenant is as in
 // [SessionFilter].
 func (c *Client) AllSessions(ctx context.Context, tenant string) (Answer[v1.SessionsAnswer], error) {

@@ -90,6 +90,11 @@ func newClientCommand(s streams) *cobra.Command {
 		newSSHCommand(s, &o),
 		newRunCommand(s, &o),
 	)
+	for _, sub := range cmd.Commands() {
+		if sub.Example == "" { // as simple as the command
+			sub.Example = "  " + strings.NewReplacer("SESSION", "12", "POOL", "local-small").Replace("duffy-broker client "+sub.Use)
+		}
+	}
 	return cmd
 }
 
@@ -153,7 +158,9 @@ func simpleCommand(s streams, o *clientOptions, use, short string, args cobra.Po
 // gives it back: people get it on standard error, with the hint.
 func (o *clientOptions) refused(s streams, err error) error {
 	if e, ok := errors.AsType[*broker.Error](err); ok && o.format != view.Table {
-		return errors.Join(err, view.Error(s.out, o.format, e))
+		shown := *e
+		shown.Hint = advice(e)
+		return errors.Join(err, view.Error(s.out, o.format, &shown))
 	}
 	return err
 }
@@ -176,7 +183,8 @@ func (o *clientOptions) client() (*client.Client, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	duffy := duffyFiles().Client
+	files, damaged := duffyFiles()
+	duffy := files.Client
 	if p.URL == "" { // no broker of ours: Duffy's files are the profile
 		p = profile{URL: duffy.URL, Tenant: duffy.Auth.Name, Tenants: map[string]profileTenant{duffy.Auth.Name: {APIKey: duffy.Auth.Key}}}
 	}
@@ -184,6 +192,10 @@ func (o *clientOptions) client() (*client.Client, string, error) {
 		URL:    cmp.Or(o.url, os.Getenv("DUFFY_BROKER_URL"), p.URL),
 		Tenant: cmp.Or(o.authName, os.Getenv("DUFFY_BROKER_AUTH_NAME")),
 		Key:    cmp.Or(o.authKey, os.Getenv("DUFFY_BROKER_AUTH_KEY")),
+	}
+	if cfg.URL == "" && damaged != nil {
+		return nil, "", broker.Wrap(broker.CodeInvalid, damaged, "no broker is known, since a configuration file of Duffy's client can't be read").
+			WithHint("mend it, or name a broker with --url, --auth-name and --auth-key")
 	}
 	if cfg.URL == "" {
 		return nil, "", broker.Errorf(broker.CodeInvalid, "no broker is known").
@@ -216,7 +228,15 @@ func (o *clientOptions) readProfile() (profile, error) {
 	if err != nil {
 		return profile{}, err
 	}
-	return readProfile(path)
+	p, err := readProfile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		hint := "there is none here: name the broker with --url, --auth-name and --auth-key"
+		if ids := profileIDs(); len(ids) > 0 {
+			hint = "those here are " + strings.Join(ids, ", ") + "; without --profile the one of the broker that was started last is taken"
+		}
+		return p, broker.Errorf(broker.CodeNotFound, "there is no client profile %q", o.profile).WithHint("%s", hint)
+	}
+	return p, err
 }
 
 // duffyConfig is what Duffy's own configuration files say about its client.
@@ -231,8 +251,8 @@ type duffyConfig struct {
 }
 
 // duffyFiles reads the places where Duffy's client looks: the user's file wins.
-// Files that can't be read are none of our business.
-func duffyFiles() (cfg duffyConfig) {
+// The error is that of the first file that was passed over.
+func duffyFiles() (cfg duffyConfig, damaged error) {
 	var paths []string
 	if dir, err := os.UserConfigDir(); err == nil {
 		own, _ := filepath.Glob(filepath.Join(dir, "duffy", "*.yaml"))
@@ -241,15 +261,16 @@ func duffyFiles() (cfg duffyConfig) {
 	shared, _ := filepath.Glob("/etc/duffy/*.yaml")
 	for _, path := range append(paths, shared...) {
 		text, err := os.ReadFile(path) //nolint:gosec // the user's own files
-		if errors.Is(err, fs.ErrNotExist) || err != nil {
-			continue
-		}
 		var found duffyConfig
-		if yaml.Unmarshal(text, &found) == nil && found.Client.URL != "" {
-			return found
+		if err == nil {
+			err = fmtErr(path, yaml.Unmarshal(text, &found))
 		}
+		if err == nil && found.Client.URL != "" {
+			return found, nil
+		}
+		damaged = cmp.Or(damaged, err)
 	}
-	return cfg
+	return cfg, damaged
 }
 
 // findNode picks the node of a session that arg names by host name, address or

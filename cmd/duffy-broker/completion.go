@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +33,7 @@ func addCompletion(root *cobra.Command) {
 		"format": cobra.FixedCompletions(view.Formats(), cobra.ShellCompDirectiveNoFileComp),
 		"tenant": completeFlag(tenantNames), "pool": completeFlag(poolNames),
 		"profile":    completeProfile,
+		"state":      cobra.FixedCompletions([]string{"provisioning", "ready", "contextualizing", "deployed", "deprovisioning", "failed", "done"}, cobra.ShellCompDirectiveNoFileComp),
 		"log-format": cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp),
 		"log-level":  cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp),
 		"data-dir": func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -224,15 +224,6 @@ func legacyKeyIDs(ctx context.Context, c *client.Client, before []string) (found
 	return found, err
 }
 
-// completeProfile gives the ids of the brokers that have a profile here.
-func completeProfile(*cobra.Command, []string, string) (found []cobra.Completion, _ cobra.ShellCompDirective) {
-	dir, err := profilesDir()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	paths, _ := filepath.Glob(filepath.Join(dir, "*.yaml"))
-	for _, path := range paths {
-		found = append(found, strings.TrimSuffix(filepath.Base(path), ".yaml"))
-	}
-	return found, cobra.ShellCompDirectiveNoFileComp
+func completeProfile(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return profileIDs(), cobra.ShellCompDirectiveNoFileComp
 }

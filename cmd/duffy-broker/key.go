@@ -211,7 +211,7 @@ func printKeys(s streams, format string, keys *secret.Keyring, note keyNote, now
 		if i == 0 {
 			k.Use, k.NeededBy = "current", append(needs(note.Uses[key.ID()]), "everything new")
 		} else {
-			k.NeededBy = note.stillNeeds(key, now)
+			k.NeededBy = append([]string{}, note.stillNeeds(key, now)...)
 		}
 		list.RootKeys = append(list.RootKeys, k)
 	}

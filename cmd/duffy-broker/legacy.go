@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -45,48 +46,53 @@ func newLegacyCommand(s streams) *cobra.Command {
 			a, err := c.LegacyKeys(ctx)
 			return a.Raw, err
 		})
+	report.Example = "  duffy-broker legacy report\n  duffy-broker legacy report --format json"
+	key := &cobra.Command{Use: "key", Short: "Add and remove keys", RunE: group, SuggestionsMinimumDistance: 2}
+	addLegacyKeyCommands(s, &o, key, "duffy-broker legacy key")
+	cmd.AddCommand(report, key)
+	return cmd
+}
+
+// addLegacyKeyCommands adds what is done to keys of the legacy API to a group,
+// which is called by path.
+func addLegacyKeyCommands(s streams, o *clientOptions, group *cobra.Command, path string) {
 	var create v1.LegacyKeyCreate
-	add := simpleCommand(s, &o, "add TENANT", "Give a tenant a key, and show it this once", cobra.ExactArgs(1),
+	add := simpleCommand(s, o, "add TENANT", "Give a tenant a key for the legacy API, and show it this once", cobra.ExactArgs(1),
 		func(ctx context.Context, c *client.Client, args []string) (json.RawMessage, error) {
-			id, err := tenantID(args[0])
+			id, err := c.FindTenant(ctx, args[0])
 			if err != nil {
 				return nil, err
 			}
 			a, err := c.AddLegacyKey(ctx, id, create)
 			return a.Raw, err
 		})
-	add.Long = "Give a tenant, named by its id, a key for the legacy API. A new key is made unless one is given, such as the one that old jobs have."
-	add.Example = "  duffy-broker legacy key add 2 --note 'jenkins of the storage team'"
+	add.Long = "Give a tenant a key for the legacy API. A new key is made unless one is given, such as the one that old jobs have."
+	add.Example = "  " + path + " add demo --note 'jenkins of the storage team'"
 	add.Flags().StringVar(&create.Key, "key", "", "the `key` that old jobs have (default: a new one)")
 	add.Flags().StringVar(&create.Note, "note", "", "`text` that says whose jobs use it")
 	remove := &cobra.Command{
-		Use: "remove TENANT KEY-ID", Short: "Take a key from a tenant", Args: cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			tenant, err := tenantID(args[0])
-			if err != nil {
-				return err
-			}
+		Use: "remove TENANT KEY-ID", Short: "Take a key of the legacy API from a tenant", Args: cobra.ExactArgs(2),
+		Long:    "Take a key of the legacy API from a tenant. `duffy-broker legacy report` shows the ids of keys.",
+		Example: "  " + path + " remove demo 1",
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			id, err := strconv.ParseInt(args[1], 10, 64)
 			if err != nil {
 				return broker.Errorf(broker.CodeInvalid, "key id %q is not a number", args[1]).WithHint("duffy-broker legacy report shows the ids")
 			}
-			c, _, err := o.client()
+			c, err := o.connect(cmd.Context(), s)
 			if err != nil {
 				return err
 			}
-			return c.RemoveLegacyKey(cmd.Context(), tenant, id)
+			defer func() { err = errors.Join(err, c.Close()) }()
+			tenant, err := c.FindTenant(cmd.Context(), args[0])
+			if err == nil {
+				err = c.RemoveLegacyKey(cmd.Context(), tenant, id)
+			}
+			if err != nil {
+				return o.refused(s, err)
+			}
+			return nil
 		},
 	}
-	key := &cobra.Command{Use: "key", Short: "Add and remove keys", RunE: group, SuggestionsMinimumDistance: 2}
-	key.AddCommand(add, remove)
-	cmd.AddCommand(report, key)
-	return cmd
-}
-
-func tenantID(arg string) (int64, error) {
-	id, err := strconv.ParseInt(arg, 10, 64)
-	if err != nil {
-		return 0, broker.Errorf(broker.CodeInvalid, "tenant %q is not a number", arg)
-	}
-	return id, nil
+	group.AddCommand(add, remove)
 }

@@ -51,7 +51,8 @@ func profilePath(brokerID string) (string, error) {
 func readProfile(path string) (profile, error) {
 	text, err := os.ReadFile(path) //nolint:gosec // the user's own file
 	if err != nil {
-		return profile{}, fmt.Errorf("read the client profile: %w", err)
+		return profile{}, broker.Wrap(broker.CodeInvalid, err, "the client profile can't be read").
+			WithHint("mend its permissions, or name the broker with --url, --auth-name and --auth-key")
 	}
 	p := profile{path: path}
 	if err := yaml.Unmarshal(text, &p); err != nil {
@@ -59,6 +60,19 @@ func readProfile(path string) (profile, error) {
 			WithHint("mend it, or move it away: the broker writes a new one at its first start only")
 	}
 	return p, nil
+}
+
+// profileIDs gives the ids of the brokers that have a profile here.
+func profileIDs() (ids []string) {
+	dir, err := profilesDir()
+	if err != nil {
+		return nil
+	}
+	paths, _ := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	for _, path := range paths {
+		ids = append(ids, strings.TrimSuffix(filepath.Base(path), ".yaml"))
+	}
+	return ids
 }
 
 // write replaces the file in one step.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -63,9 +64,29 @@ func printError(errOut io.Writer, err error) {
 // terminal, where internal errors may be shown.
 func hintOf(err error) string {
 	if e, ok := errors.AsType[*broker.Error](err); ok {
-		return e.Hint
+		return advice(e)
 	}
 	return ""
+}
+
+// advice gives the hint of an error. Where a server has Duffy's bare words for a
+// refusal, its hint says what is meant by them, if anything; this adds what to do.
+func advice(e *broker.Error) string {
+	var todo string
+	switch e.Message {
+	case http.StatusText(http.StatusUnauthorized):
+		todo = "check --auth-name and --auth-key, or the client profile; an admin can make a new key with `duffy-broker tenant reset-key`"
+	case http.StatusText(http.StatusForbidden):
+		todo = "ask as somebody who may, with --auth-name and --auth-key, or have an admin do it"
+	case http.StatusText(http.StatusNotFound):
+		todo = "the list commands show what there is"
+	default:
+		return e.Hint
+	}
+	if e.Hint == "" {
+		return todo
+	}
+	return e.Hint + "; " + todo
 }
 
 func newRootCommand(s streams) *cobra.Command {

@@ -63,7 +63,8 @@ func newServeCommand(s streams) *cobra.Command {
 		Long: "Run the broker: keep the pools of pools.hcl filled, and lend their nodes over the API.\n" +
 			"SIGHUP reads the pools again, and so does `duffy-broker reload`; a file with mistakes changes nothing. SIGTERM and Ctrl-C stop the broker; Terraform runs in\n" +
 			"flight go on, and the next start adopts them.",
-		Args: cobra.NoArgs,
+		Example: "  duffy-broker serve\n  duffy-broker serve --pools /etc/duffy-broker/pools.hcl --data-dir /var/lib/duffy-broker --listen :8080",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.logLevel.UnmarshalText([]byte(level)); err != nil {
 				return broker.Errorf(broker.CodeInvalid, "--log-level %s is not a level", level).WithHint("one of debug, info, warn, error")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,10 +54,13 @@ func newSessionListCommand(s streams, o *clientOptions) *cobra.Command {
 	var all bool
 	cmd := simpleCommand(s, o, "list", "List the active sessions", cobra.NoArgs,
 		func(ctx context.Context, c *client.Client, _ []string) (json.RawMessage, error) {
+			f := f
 			if f.Tenant != "" { // the server takes an unknown one for one without sessions
-				if _, err := c.FindTenant(ctx, f.Tenant); err != nil {
+				id, err := c.FindTenant(ctx, f.Tenant)
+				if err != nil {
 					return nil, err
 				}
+				f.Tenant = strconv.FormatInt(id, 10)
 			}
 			if all {
 				a, err := c.AllSessions(ctx, f.Tenant)

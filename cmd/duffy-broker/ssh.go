@@ -24,6 +24,7 @@ func newSSHCommand(s streams, o *clientOptions) *cobra.Command {
 		Short: "Open a shell, or run a command, on a node of a session",
 		Long: "Open a shell, or run a command, on a node of a session: with the node's user, port and key, and its host key checked against\n" +
 			"the one that the broker recorded. NODE is a host name, an address or an id; without it the session's first node is taken.",
+		Example: "  duffy-broker client ssh 12\n  duffy-broker client ssh 12 node-0001 -- uname -a",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, name, command, err := parseSSHArgs(cmd, args)
 			if err != nil {

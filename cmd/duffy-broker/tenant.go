@@ -21,8 +21,9 @@ func newTenantCommand(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tenant",
 		Short: "Manage tenants, as an admin",
-		Long: "Manage tenants, each named by its name or id. All but looking at oneself needs the key of an admin; settings come from where\n" +
-			"`client` finds them. Without a name it is the admin of the broker's profile who asks.",
+		Long: "Manage tenants, each named by its name or id: a number is an id if there is such a tenant, else a name. All but looking at\n" +
+			"oneself needs the key of an admin; settings come from where `client` finds them. Without a name it is the admin of the\n" +
+			"broker's profile who asks.",
 		RunE:                       group,
 		SuggestionsMinimumDistance: 2,
 	}
@@ -47,6 +48,9 @@ func newTenantCommand(s streams) *cobra.Command {
 		tenantCommand(s, &o, "unretire", "Let a retired tenant in again, with the key that it had", setTenantActive(true)),
 		newTenantResetKeyCommand(s, &o),
 	)
+	legacy := &cobra.Command{Use: "legacy-key", Short: "Add and remove keys of the legacy API, as `legacy key` does", RunE: group, SuggestionsMinimumDistance: 2}
+	addLegacyKeyCommands(s, &o, legacy, "duffy-broker tenant legacy-key")
+	cmd.AddCommand(legacy)
 	return cmd
 }
 
@@ -189,16 +193,20 @@ func newTenantCreateCommand(s streams, o *clientOptions) *cobra.Command {
 
 func newTenantUpdateCommand(s streams, o *clientOptions) *cobra.Command {
 	var f tenantFlags
+	var resetKey bool
 	var cmd *cobra.Command
-	cmd = simpleCommand(s, o, "update TENANT", "Change the SSH keys, the quota or the lifetimes of a tenant", cobra.ExactArgs(1),
+	cmd = simpleCommand(s, o, "update TENANT", "Change the SSH keys, the quota, the lifetimes or the API key of a tenant", cobra.ExactArgs(1),
 		func(ctx context.Context, c *client.Client, args []string) (json.RawMessage, error) {
 			u, err := f.update(cmd, s.in)
 			if err != nil {
 				return nil, err
 			}
+			if resetKey {
+				u.APIKey = "reset"
+			}
 			if u == (client.TenantUpdate{}) {
 				return nil, broker.Errorf(broker.CodeInvalid, "nothing is to be changed").
-					WithHint("give one of --ssh-key, --quota, --lifetime and --lifetime-max")
+					WithHint("give one of --ssh-key, --quota, --lifetime, --lifetime-max and --reset-key")
 			}
 			id, err := c.FindTenant(ctx, args[0])
 			if err != nil {
@@ -207,11 +215,14 @@ func newTenantUpdateCommand(s streams, o *clientOptions) *cobra.Command {
 			a, err := c.UpdateTenant(ctx, id, u)
 			return a.Raw, err
 		})
-	cmd.Long = "Change the SSH keys, the quota or the lifetimes of a tenant; what is not given stays. `default` takes a setting back: the broker's\n" +
-		"configuration decides then. Sessions that exist keep their end and their keys."
+	cmd.Long = "Change the SSH keys, the quota, the lifetimes or the API key of a tenant; what is not given stays. `default` takes a setting back:\n" +
+		"the broker's configuration decides then. Sessions that exist keep their end and their keys.\n\n" +
+		"--reset-key is `tenant reset-key`. With --data-dir it needs no key: that is the way back in when the admin's is lost."
 	cmd.Example = "  duffy-broker tenant update demo --quota 40 --lifetime default\n" +
-		"  duffy-broker tenant update demo --ssh-key keys.pub"
+		"  duffy-broker tenant update demo --ssh-key keys.pub\n" +
+		"  duffy-broker tenant update admin --reset-key --data-dir data"
 	f.add(cmd)
+	cmd.Flags().BoolVar(&resetKey, "reset-key", false, "give it a new API key, and show it this once")
 	return cmd
 }
 

@@ -30,10 +30,7 @@ func newNodeWorkspaceCommand(s streams, o *clientOptions) *cobra.Command {
 			"and returns there; any other is destroyed.",
 		Example: "  duffy-broker node workspace 12 ./node-12 --reason 'security group is in use'\n  duffy-broker node workspace --return 12 ./node-12",
 		Args:    cobra.RangeArgs(1, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := view.Check(o.format); err != nil {
-				return err
-			}
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			id, err := nodeID(args[0])
 			if err != nil {
 				return err
@@ -52,14 +49,15 @@ func newNodeWorkspaceCommand(s streams, o *clientOptions) *cobra.Command {
 			if err := checkLink(dir, id); err != nil {
 				return err
 			}
-			c, _, err := o.client()
+			c, err := o.connect(cmd.Context(), s)
 			if err != nil {
 				return err
 			}
+			defer func() { err = errors.Join(err, c.Close()) }()
 			if giveBack {
-				err = returnWorkspace(cmd.Context(), s, o, c, id, dir, discard)
+				err = returnWorkspace(cmd.Context(), s, o, c.Client, id, dir, discard)
 			} else {
-				err = openWorkspace(cmd.Context(), s, o, c, id, dir, h)
+				err = openWorkspace(cmd.Context(), s, o, c.Client, id, dir, h)
 			}
 			if err != nil {
 				return o.refused(s, err)
