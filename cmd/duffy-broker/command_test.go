@@ -44,16 +44,9 @@ var withoutData = map[string]string{
 // dataCases has a command line for each command that prints data, in an order in
 // which they can be carried out on the nodes of a testDir.
 func dataCases(t *testing.T, d *testDir) [][]string {
-	pools := filepath.Join(t.TempDir(), "pools.hcl")
-	if err := os.WriteFile(pools, []byte("pool \"small\" {\n  module = \".\"\n  fill_level = 1\n}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(filepath.Dir(pools), "main.tf"), []byte("variable \"broker\" { type = any }\noutput \"ipaddr\" { value = \"127.0.0.1\" }\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	return [][]string{
 		{"version"},
-		{"validate", pools},
+		{"validate", testPoolsFile(t, "")},
 		{"client list-pools"},
 		{"client show-pool", "small"},
 		{"client list-nodes"},

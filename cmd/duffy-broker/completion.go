@@ -75,6 +75,10 @@ func completeArguments(words []string, known map[string]candidates) cobra.Comple
 			if repeated {
 				found = without(found, args)
 			}
+			if len(found) == 0 && repeated && len(args) > 0 && toComplete != "" {
+				// Right behind -- the command looks like an argument of ours.
+				directive = cobra.ShellCompDirectiveDefault
+			}
 			return found, directive
 		case word == "FILE" || word == "COMMAND":
 			return nil, cobra.ShellCompDirectiveDefault

@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -39,6 +40,21 @@ func testPools() *broker.PoolSet {
 		{Name: "large", FillLevel: 0, MaxNodes: 9, Contextualize: broker.ContextualizeNone},
 	})
 	return pools
+}
+
+// testPoolsFile writes a file that validate likes.
+func testPoolsFile(t *testing.T, more string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"pools.hcl": "pool \"small\" {\n  module = \".\"\n  fill_level = 1\n}\n" + more,
+		"main.tf":   "variable \"broker\" { type = any }\noutput \"ipaddr\" { value = \"127.0.0.1\" }\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "pools.hcl")
 }
 
 // use opens the directory as a broker does, and closes it after fn.
