@@ -284,7 +284,8 @@ func findNode(s v1.Session, arg string) (v1.SessionNode, error) {
 		names = append(names, n.Hostname)
 	}
 	if arg == "" {
-		return v1.SessionNode{}, broker.Errorf(broker.CodeNotFound, "session %d has no nodes", s.ID)
+		return v1.SessionNode{}, broker.Errorf(broker.CodeNotFound, "session %d has no nodes", s.ID).
+			WithHint("give it back (client retire-session %d) and ask for others", s.ID)
 	}
 	return v1.SessionNode{}, broker.Errorf(broker.CodeNotFound, "session %d has no node %q", s.ID, arg).
 		WithHint("it has %s", strings.Join(names, ", "))

@@ -95,6 +95,7 @@ func newRootCommand(s streams) *cobra.Command {
 		Short:         "Lends nodes that Terraform made ahead of demand",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args:          cobra.ArbitraryArgs, // group refuses them
 		RunE:          group,
 		// Without it cobra would suggest nothing.
 		SuggestionsMinimumDistance: 2,

@@ -173,7 +173,7 @@ func exitOf(ctx context.Context, err error) error {
 		return exitError{max(1, exit.ExitCode())}
 	}
 	if err != nil {
-		return broker.Wrap(broker.CodeInvalid, err, "the command can't be run")
+		return broker.Wrap(broker.CodeInvalid, err, "the command can't be run").WithHint("is its program installed here, and on PATH?")
 	}
 	return nil
 }

@@ -39,7 +39,8 @@ func newSSHCommand(s streams, o *clientOptions) *cobra.Command {
 				return err
 			}
 			if !answer.Value.Session.Active {
-				return broker.Errorf(broker.CodeInvalid, "session %d is retired: its nodes are gone", id)
+				return broker.Errorf(broker.CodeInvalid, "session %d is retired: its nodes are gone", id).
+					WithHint("client list-sessions shows those that go on; client request-session asks for new nodes")
 			}
 			node, err := findNode(answer.Value.Session, name)
 			if err != nil {

@@ -23,6 +23,9 @@ func addUsage(root *cobra.Command) {
 		return broker.Errorf(broker.CodeInvalid, "%v", err).WithHint("%s --help lists the flags", cmd.CommandPath())
 	})
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := cmd.ValidateFlagGroups(); err != nil {
+			return broker.Errorf(broker.CodeInvalid, "%v", err).WithHint("give one of them; %s --help says what each is for", cmd.CommandPath())
+		}
 		if f := cmd.Flags().Lookup("format"); f != nil {
 			return view.Check(f.Value.String())
 		}

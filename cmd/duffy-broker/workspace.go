@@ -44,7 +44,7 @@ func newNodeWorkspaceCommand(s streams, o *clientOptions) *cobra.Command {
 					WithHint("for example: duffy-broker node workspace %d ./node-%d", id, id)
 			}
 			if discard && !giveBack {
-				return broker.Errorf(broker.CodeInvalid, "--discard goes with --return")
+				return broker.Errorf(broker.CodeInvalid, "--discard goes with --return").WithHint("add --return, which ends the hold; without it there is nothing to forget")
 			}
 			if err := checkLink(dir, id); err != nil {
 				return err
@@ -80,7 +80,7 @@ func checkLink(path string, node int64) error {
 		return nil
 	}
 	if err != nil {
-		return broker.Errorf(broker.CodeInvalid, "%v", err)
+		return broker.Errorf(broker.CodeInvalid, "%v", err).WithHint("name a path in a directory of yours")
 	}
 	taken := broker.Errorf(broker.CodeConflict, "%s is there, and is not the link to the workspace of node %d", path, node).
 		WithHint("name a path that does not exist yet")
