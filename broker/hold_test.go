@@ -177,6 +177,27 @@ func TestReleaseHold(t *testing.T) {
 	}
 }
 
+// Where no loop runs, a hold is noted and nothing waits for it.
+func TestAskForHold(t *testing.T) {
+	for state, want := range map[broker.NodeState]broker.NodeState{
+		broker.NodeReady: broker.NodeHeld, broker.NodeDestroying: broker.NodeDestroying, broker.NodeFailed: broker.NodeFailed,
+	} {
+		w := newWorld(t, 0)
+		n := w.nodeIn(state, nil)
+		if _, err := w.b.AskForHold(t.Context(), w.demo, n.ID, "why"); broker.CodeOf(err) != broker.CodeForbidden {
+			t.Errorf("a tenant gets %v", err)
+		}
+		got, err := w.b.AskForHold(t.Context(), w.admin, n.ID, "why")
+		if after, _ := w.node(n.ID); err != nil || after.State != want || after.Hold == nil || after.Hold.By != "admin" || !cmp.Equal(got, after) {
+			t.Errorf("%s: got %+v, %v, stored is %+v", state, got, err, after)
+		}
+	}
+	w := newWorld(t, 0)
+	if _, err := w.b.AskForHold(t.Context(), w.admin, w.nodeIn(broker.NodeApplying, nil).ID, ""); broker.CodeOf(err) != broker.CodeConflict {
+		t.Errorf("a node that is being made: %v", err)
+	}
+}
+
 // desk is a place for workspaces in memory. A state is its own seal, and its
 // length its serial: longer ones are newer.
 type desk struct {

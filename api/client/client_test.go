@@ -2,13 +2,18 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -245,5 +250,55 @@ func TestNodeLog(t *testing.T) {
 	}
 	if len(lines) != 1 || s.path != "/api/v1/nodes/7/logs" {
 		t.Errorf("lines %q of %s, want the first one", lines, s.path)
+	}
+}
+
+// Where TLS does not come about, nothing was sent: no answer is lost.
+func TestNoTLS(t *testing.T) {
+	quiet := log.New(io.Discard, "", 0)
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = quiet
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	plain := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(plain.Close)
+	trusted := x509.NewCertPool()
+	trusted.AddCert(secure.Certificate())
+	port := secure.Listener.Addr().(*net.TCPAddr).Port
+	tests := map[string]struct {
+		url  string
+		tls  *tls.Config
+		want string
+	}{
+		"unknown authority": {secure.URL, nil, "SSL_CERT_FILE"},
+		"other name":        {fmt.Sprintf("https://localhost:%d", port), &tls.Config{RootCAs: trusted}, "for other names"},
+		"expired":           {secure.URL, &tls.Config{RootCAs: trusted, Time: func() time.Time { return time.Now().AddDate(200, 0, 0) }}, "renewed"},
+		"no TLS":            {strings.Replace(plain.URL, "http:", "https:", 1), nil, "begin with http://"},
+		"TLS after all":     {strings.Replace(secure.URL, "https:", "http:", 1), nil, "begin with https://"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			transport := &http.Transport{TLSClientConfig: test.tls}
+			t.Cleanup(transport.CloseIdleConnections)
+			c, err := New(Config{URL: test.url, HTTPClient: &http.Client{Transport: transport}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = c.Pools(t.Context())
+			if broker.CodeOf(err) != broker.CodeUnavailable || errors.Is(err, ErrAnswerLost) || !strings.Contains(broker.HintOf(err), test.want) {
+				t.Errorf("got %v, hint %q", err, broker.HintOf(err))
+			}
+		})
+	}
+}
+
+func TestFindNodes(t *testing.T) {
+	s := serve(t, http.StatusOK, nil, `{"nodes": [{"id": 3}]}`)
+	a, err := newClient(t, s.url).FindNodes(t.Context(), NodeFilter{Pool: "small", State: "ready,deployed"})
+	if err != nil || len(a.Value.Nodes) != 1 || s.path != "/api/v1/nodes?pool=small&state=ready%2Cdeployed" {
+		t.Errorf("asked %s: %+v, %v", s.path, a.Value, err)
+	}
+	if _, err := newClient(t, s.url).FindNodes(t.Context(), NodeFilter{}); err != nil || s.path != "/api/v1/nodes" {
+		t.Errorf("asked %s: %v", s.path, err)
 	}
 }

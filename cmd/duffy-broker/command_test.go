@@ -43,7 +43,7 @@ var withoutData = map[string]string{
 
 // dataCases has a command line for each command that prints data, in an order in
 // which they can be carried out on the nodes of a testDir.
-func dataCases(t *testing.T, d *testDir) [][]string {
+func dataCases(t *testing.T) [][]string {
 	return [][]string{
 		{"version"},
 		{"validate", testPoolsFile(t, "")},
@@ -107,7 +107,7 @@ func leaves() map[string]*cobra.Command {
 func TestEveryCommand(t *testing.T) {
 	noSettings(t)
 	tried := make(map[string]bool)
-	for _, args := range dataCases(t, &testDir{t: t}) {
+	for _, args := range dataCases(t) {
 		tried[args[0]] = true
 	}
 	found := leaves()
@@ -162,7 +162,7 @@ func TestFormats(t *testing.T) {
 		t.Run(format, func(t *testing.T) {
 			d := newTestDir(t)
 			d.served(func(string) {
-				for _, args := range dataCases(t, d) {
+				for _, args := range dataCases(t) {
 					args = append(strings.Fields(args[0]), append(slices.Clone(args[1:]), "--format", format)...)
 					code, out, errOut := command(t, args...)
 					if code != 0 || strings.TrimSpace(out) == "" {
@@ -236,6 +236,15 @@ func TestFormat_default(t *testing.T) {
 			t.Errorf("tenant: %s", out)
 		}
 	})
+	terminal, err := os.Open("/dev/ptmx") // one end of one
+	if err != nil {
+		t.Skipf("no terminal can be had here: %v", err)
+	}
+	defer func() { _ = terminal.Close() }()
+	cmd, _, err := newRootCommand(streams{out: terminal}).Find([]string{"client", "list-pools"})
+	if err != nil || cmd.InheritedFlags().Lookup("format").Value.String() != view.Table {
+		t.Errorf("client on a terminal: %v, no table", err)
+	}
 }
 
 // The exit codes in the help are those that the code gives, all of them.

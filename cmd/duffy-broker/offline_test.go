@@ -35,7 +35,7 @@ func TestDataDir_everyCommand(t *testing.T) {
 	d := newTestDir(t)
 	groups := []string{"tenant", "session", "node", "legacy", "events"}
 	tried := 0
-	for _, args := range dataCases(t, d) {
+	for _, args := range dataCases(t) {
 		args = append(strings.Fields(args[0]), args[1:]...)
 		if !slices.Contains(groups, args[0]) {
 			continue
@@ -246,4 +246,39 @@ func TestDataDirOfStoppedBroker(t *testing.T) {
 	})
 	s.full(time.Minute)
 	s.stop()
+}
+
+// A number is an id if there is such a tenant, else a name, in every command.
+func TestTenantNames(t *testing.T) {
+	noSettings(t)
+	d := newTestDir(t)
+	for _, name := range []string{"2", "77"} {
+		d.on("tenant", "create", name, "--ssh-key", "-")
+	}
+	for args, want := range map[string]string{
+		"tenant show 2":                       "tenant_id=2 tenant='demo'",
+		"tenant show 77":                      "tenant_id=4 tenant='77'",
+		"tenant show 3":                       "tenant_id=3 tenant='2'",
+		"tenant retire 77":                    "tenant_id=4 tenant='77' active=FALSE",
+		"tenant unretire 4":                   "tenant_id=4 tenant='77' active=TRUE",
+		"tenant update 77 --quota 5":          "tenant_id=4 tenant='77'",
+		"tenant reset-key 77":                 "tenant_id=4 tenant='77'",
+		"legacy key add 77":                   "tenant='77' tenant_id=4 key_id=1",
+		"tenant legacy-key add 2":             "tenant='demo' tenant_id=2",
+		"admin legacy key add demo":           "tenant='demo' tenant_id=2",
+		"session list --tenant 2":             "session_id=1",
+		"session list --tenant demo":          "session_id=1",
+		"admin tenant legacy-key add 3":       "tenant='2' tenant_id=3 key_id=1",
+		"admin session list --tenant 3 --all": "",
+	} {
+		if out := d.on(append(strings.Fields(args), "--format", "flat")...); !strings.Contains(out, want) || want == "" && out != "" {
+			t.Errorf("%s: got %s, want %s", args, out, want)
+		}
+	}
+	for _, args := range []string{"legacy key remove 77 1", "tenant legacy-key remove 3 1"} {
+		d.on(strings.Fields(args)...)
+	}
+	if out := d.on("legacy", "report", "--format", "flat"); strings.Contains(out, "tenant='77'") || strings.Contains(out, "tenant='2'") {
+		t.Errorf("removed keys are reported: %s", out)
+	}
 }
