@@ -109,6 +109,12 @@ func (o *clientOptions) addFlags(cmd *cobra.Command) {
 		return
 	}
 	addFormatFlag(f, &o.format)
+}
+
+// addDataDirFlags adds those for commands that connect works for on the data
+// directory of a broker that does not run, beside those of addFlags.
+func (o *clientOptions) addDataDirFlags(cmd *cobra.Command) {
+	f := cmd.PersistentFlags()
 	f.StringVar(&o.dataDir, "data-dir", "", "work on the data `directory` of a broker that does not run, without a key")
 	f.StringVar(&o.keyFile, "key-file", "", "with --data-dir: `file` with the root key, if it is outside (also "+keyFileVariable+", "+keyVariable+")")
 	for _, name := range []string{"url", "auth-name", "auth-key", "profile"} {
@@ -144,7 +150,7 @@ func simpleCommand(s streams, o *clientOptions, use, short string, args cobra.Po
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, c.Close()) }()
+			defer func() { err = c.end(err) }()
 			raw, err := ask(cmd.Context(), c.Client, args)
 			if err != nil {
 				return o.refused(s, err)

@@ -73,6 +73,12 @@ func dataCases(t *testing.T) [][]string {
 		{"tenant legacy-key add", "ci"},
 		{"tenant retire", "ci"},
 		{"tenant unretire", "ci"},
+		{"rollout status"},
+		{"rollout pause", "small"},
+		{"rollout resume", "small"},
+		{"rollout now", "small"},
+		{"rollout abort", "small"},
+		{"reload"},
 		{"legacy report"},
 		{"legacy key add", "demo"},
 	}

@@ -157,7 +157,7 @@ func optionsOf(cmd *cobra.Command) *clientOptions {
 	}
 	return &clientOptions{
 		url: text("url"), authName: text("auth-name"), authKey: text("auth-key"), profile: text("profile"), dataDir: text("data-dir"),
-		admin: cmd.Flag("data-dir") != nil,
+		admin: !cmd.HasParent() || cmd.Parent().Name() != "client",
 	}
 }
 

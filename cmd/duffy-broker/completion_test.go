@@ -69,6 +69,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"client", "list-pools", "--format=t"}, []string{"json", "yaml", "flat", "table"}, nothing},
 		{[]string{"tenant", "list", "--data-dir", ""}, nil, dirs},
 		{[]string{"validate", ""}, nil, file},
+		{[]string{"rollout", "pause", "s"}, []string{"small"}, nothing},
 		{[]string{"client", "show-p"}, []string{"show-pool"}, nothing},
 	}
 	d := newTestDir(t)

@@ -21,7 +21,7 @@ import (
 
 // testDir is the data directory of a broker that made some nodes and stopped:
 // of pool small, node 1 is lent to demo in session 1, 2 to 4 are in stock, 5 is
-// being destroyed and has a log, 6 is being made.
+// being destroyed and has a log, 6 is being made. All are stale.
 type testDir struct {
 	t          *testing.T
 	path       string
@@ -36,7 +36,7 @@ const (
 func testPools() *broker.PoolSet {
 	pools := new(broker.PoolSet)
 	pools.Set([]broker.Pool{
-		{Name: "small", FillLevel: 3, MaxNodes: 9, Contextualize: broker.ContextualizeNone},
+		{Name: "small", FillLevel: 3, MaxNodes: 9, Contextualize: broker.ContextualizeNone, Source: broker.Source{Generation: "new"}},
 		{Name: "large", FillLevel: 0, MaxNodes: 9, Contextualize: broker.ContextualizeNone},
 	})
 	return pools
@@ -56,6 +56,12 @@ func testPoolsFile(t *testing.T, more string) string {
 	}
 	return filepath.Join(dir, "pools.hcl")
 }
+
+// noReload has nothing to read.
+type noReload struct{}
+
+func (noReload) Reload(context.Context, string) (broker.Reload, error) { return broker.Reload{}, nil }
+func (noReload) LastReload() broker.Reload                             { return broker.Reload{} }
 
 // use opens the directory as a broker does, and closes it after fn.
 func (d *testDir) use(fn func(b *broker.Broker, store *bolt.Store, keys *secret.Keyring)) {
@@ -77,7 +83,7 @@ func (d *testDir) use(fn func(b *broker.Broker, store *bolt.Store, keys *secret.
 	log := slog.New(slog.DiscardHandler)
 	engine := terraform.New(terraform.Config{Dir: dir.path, Keyring: keys, Log: log})
 	b := broker.New(broker.Config{
-		Store: store, Keys: keys, Pools: testPools(), Log: log, Now: time.Now, Wake: func() {}, Logs: engine, Workspaces: engine,
+		Store: store, Keys: keys, Pools: testPools(), Log: log, Now: time.Now, Wake: func() {}, Logs: engine, Workspaces: engine, Reloader: noReload{},
 	})
 	if _, err := b.Identity(d.t.Context()); err != nil {
 		d.t.Fatal(err)
@@ -100,6 +106,7 @@ func newTestDir(t *testing.T) *testDir {
 		check(b.CreateTenants(ctx, broker.NewTenant{Tenant: admin, APIKey: d.admin}, broker.NewTenant{Tenant: demo, APIKey: d.key}))
 		demo.ID = 2
 		pool, _ := testPools().Get("small")
+		pool.Source.Generation = "old"
 		add := func(state broker.NodeState) (n broker.Node) {
 			check(store.Update(ctx, func(tx broker.Tx) error {
 				n = broker.NewNode(pool, time.Now())

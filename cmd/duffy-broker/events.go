@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -34,7 +33,7 @@ func newEventsCommand(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, c.Close()) }()
+			defer func() { err = c.end(err) }()
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			err = c.Events(ctx, req, func(event json.RawMessage) error { return view.Event(s.out, o.format, event) })
@@ -48,6 +47,7 @@ func newEventsCommand(s streams) *cobra.Command {
 		},
 	}
 	o.addFlags(cmd)
+	o.addDataDirFlags(cmd)
 	cmd.Flags().BoolVarP(&req.Follow, "follow", "f", false, "go on with what comes")
 	cmd.Flags().Int64Var(&req.After, "after", 0, "begin behind the event with this `number`")
 	return cmd

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -41,6 +40,7 @@ func newLegacyCommand(s streams) *cobra.Command {
 		SuggestionsMinimumDistance: 2,
 	}
 	o.addFlags(cmd)
+	o.addDataDirFlags(cmd)
 	report := simpleCommand(s, &o, "report", "Show who used the legacy API, when, and for what", cobra.NoArgs,
 		func(ctx context.Context, c *client.Client, _ []string) (json.RawMessage, error) {
 			a, err := c.LegacyKeys(ctx)
@@ -83,7 +83,7 @@ func addLegacyKeyCommands(s streams, o *clientOptions, group *cobra.Command, pat
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, c.Close()) }()
+			defer func() { err = c.end(err) }()
 			tenant, err := c.FindTenant(cmd.Context(), args[0])
 			if err == nil {
 				err = c.RemoveLegacyKey(cmd.Context(), tenant, id)

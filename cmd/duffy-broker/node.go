@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -22,6 +21,7 @@ func newNodeCommand(s streams) *cobra.Command {
 		SuggestionsMinimumDistance: 2,
 	}
 	o.addFlags(cmd)
+	o.addDataDirFlags(cmd)
 	cmd.AddCommand(newNodeLogsCommand(s, &o))
 	cmd.AddCommand(newNodeListCommand(s, &o))
 	cmd.AddCommand(newNodeShowCommand(s, &o))
@@ -50,7 +50,7 @@ func newNodeLogsCommand(s streams, o *clientOptions) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, c.Close()) }()
+			defer func() { err = c.end(err) }()
 			return c.NodeLog(cmd.Context(), req, func(line []byte) error {
 				if raw {
 					_, err := s.out.Write(line)

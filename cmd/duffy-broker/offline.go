@@ -26,19 +26,24 @@ const operatorName = "operator on the data directory"
 type connection struct {
 	*client.Client
 
-	close func() error
+	off *offline // nil: a broker that runs
 }
 
-// Close ends the connection, and gives up what is behind it.
-func (c connection) Close() error {
-	if c.close == nil {
-		return nil
+// end ends the connection and gives up what is behind it, after a command that
+// came to err; it gives that and its own errors.
+func (c connection) end(err error) error {
+	if c.off == nil {
+		return err
 	}
-	return c.close()
+	err = errors.Join(err, c.off.close())
+	if err == nil && c.off.woken.Load() {
+		_, _ = fmt.Fprintln(c.off.err, "duffy-broker: recorded in the data directory; what follows from it is done when the broker is started")
+	}
+	return err
 }
 
 // connect gives a client of the broker that the settings name, or of the data
-// directory of one that does not run. The caller closes it.
+// directory of one that does not run. The caller ends it.
 func (o *clientOptions) connect(ctx context.Context, s streams) (connection, error) {
 	if o.dataDir == "" {
 		if o.keyFile != "" || o.pools != "" {
@@ -48,12 +53,12 @@ func (o *clientOptions) connect(ctx context.Context, s streams) (connection, err
 		c, _, err := o.client()
 		return connection{Client: c}, err
 	}
-	off := offline{stderr: s, log: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	off := &offline{streams: s, log: slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	c, err := off.open(ctx, o)
 	if err != nil {
 		return connection{}, errors.Join(err, off.close())
 	}
-	return connection{Client: c, close: off.close}, nil
+	return connection{Client: c, off: off}, nil
 }
 
 // needsBroker refuses on a data directory what only a running broker can do.
@@ -73,8 +78,8 @@ func errNeedsBroker(what, why string) *broker.Error {
 // the same handlers, on a connection that does not leave the process. No loop
 // runs; what is asked of one is recorded, and the next start carries it out.
 type offline struct {
-	stderr streams
-	log    *slog.Logger
+	streams
+	log *slog.Logger
 
 	dir       *dataDir
 	store     *bolt.Store
@@ -106,7 +111,7 @@ func (off *offline) open(ctx context.Context, o *clientOptions) (*client.Client,
 		Log: off.log, Now: time.Now, Wake: func() { off.woken.Store(true) },
 	})
 	if o.pools != "" {
-		file, err := loadPools(off.stderr, o.pools)
+		file, err := loadPools(off.streams, o.pools)
 		if err != nil {
 			return nil, err
 		}
@@ -143,9 +148,6 @@ func (off *offline) close() error {
 	}
 	if off.dir != nil {
 		errs = append(errs, off.dir.Close())
-	}
-	if off.woken.Load() {
-		_, _ = fmt.Fprintln(off.stderr.err, "duffy-broker: recorded in the data directory; what follows from it is done when the broker is started")
 	}
 	return errors.Join(errs...)
 }

@@ -24,6 +24,7 @@ func newSessionCommand(s streams) *cobra.Command {
 		SuggestionsMinimumDistance: 2,
 	}
 	o.addFlags(cmd)
+	o.addDataDirFlags(cmd)
 	cmd.AddCommand(
 		newSessionListCommand(s, &o),
 		sessionCommand(s, &o, "show", "Show one session and its nodes", (*client.Client).Session),

@@ -28,6 +28,7 @@ func newTenantCommand(s streams) *cobra.Command {
 		SuggestionsMinimumDistance: 2,
 	}
 	o.addFlags(cmd)
+	o.addDataDirFlags(cmd)
 	cmd.PersistentFlags().StringVar(&o.pools, "pools", "", "with --data-dir: `file` whose tenant_defaults count (default: those of Duffy)")
 	list := simpleCommand(s, &o, "list", "List all tenants", cobra.NoArgs,
 		func(ctx context.Context, c *client.Client, _ []string) (json.RawMessage, error) {

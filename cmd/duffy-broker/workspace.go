@@ -53,7 +53,7 @@ func newNodeWorkspaceCommand(s streams, o *clientOptions) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, c.Close()) }()
+			defer func() { err = c.end(err) }()
 			if giveBack {
 				err = returnWorkspace(cmd.Context(), s, o, c.Client, id, dir, discard)
 			} else {
