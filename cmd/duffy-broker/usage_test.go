@@ -111,7 +111,13 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 			}
 		}
 
-		// What else is told to a program: all of it.
+		// What could not be printed is not done.
+		command(t, append(strings.Fields("tenant retire demo --format xml"), admin...)...)
+		if _, out, _ := command(t, append(strings.Fields("tenant show demo --format flat"), admin...)...); !strings.Contains(out, "active=TRUE") {
+			t.Errorf("got %s", out)
+		}
+
+		// What is told to people is told to programs, too.
 		if _, out, _ := command(t, append(strings.Fields("node show 99 --format json"), admin...)...); out != `{"error": {"detail": "Not Found", "code": "not_found", "hint": "there is no node 99; the list commands show what there is"}}`+"\n" {
 			t.Errorf("got %s", out)
 		}
