@@ -279,7 +279,7 @@ func TestWorkspaceElsewhere(t *testing.T) {
 			t.Errorf("exit %d, %q, and it does not say %q: %s", code, out, want, errOut)
 		}
 	}
-	if code, out, errOut := command("--format", "flat"); code != 1 || out != "error='node 12 is lent, in session 3'\n" || errOut != "" {
+	if code, out, errOut := command("--format", "flat"); code != 1 || out != "error='node 12 is lent, in session 3'\n" || !strings.Contains(errOut, "retire that session first") {
 		t.Errorf("exit %d, %q, %q", code, out, errOut)
 	}
 	if left, err := os.ReadDir(here); err != nil || len(left) != 0 {
