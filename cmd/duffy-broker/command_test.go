@@ -60,6 +60,8 @@ func dataCases(t *testing.T) [][]string {
 		{"node logs", "5"},
 		{"node hold", "3"},
 		{"node release", "3"},
+		{"node create", "m1.example.net", "192.0.2.1", "--data", `{"rack": 4}`},
+		{"node retire", "7"},
 		{"session list", "--tenant", "demo"},
 		{"session show", "1"},
 		{"session extend", "1", "1h"},
@@ -87,9 +89,11 @@ func dataCases(t *testing.T) [][]string {
 // elsewhere is the commands that print data and are shown to honour --format by
 // another test.
 var elsewhere = map[string]string{
-	"node workspace": "TestWorkspace",
-	"key rotate":     "TestKeyFormats",
-	"key list":       "TestKeyFormats",
+	"node workspace":  "TestWorkspace",
+	"key rotate":      "TestKeyFormats",
+	"key list":        "TestKeyFormats",
+	"import csv":      "TestImportCSV",
+	"import duffy-v3": "TestImportDuffy",
 }
 
 // leaves gives the commands that do something, by their paths. What admin holds
@@ -374,7 +378,7 @@ func commandsMarkdown() string {
 		}
 		if !cmd.HasSubCommands() {
 			use := strings.TrimSuffix(path, cmd.Name()) + cmd.Use
-			fmt.Fprintf(&b, "| `%s` | %s |\n", use, cmd.Short)
+			fmt.Fprintf(&b, "| `%s` | %s |\n", strings.ReplaceAll(use, "|", `\|`), cmd.Short)
 		}
 	}
 	return b.String()

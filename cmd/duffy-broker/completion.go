@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/duffy-broker/duffy-broker/api/client"
+	v1 "github.com/duffy-broker/duffy-broker/api/v1"
 	"github.com/duffy-broker/duffy-broker/cmd/duffy-broker/view"
 )
 
@@ -33,7 +34,7 @@ func addCompletion(root *cobra.Command) {
 		"format": cobra.FixedCompletions(view.Formats(), cobra.ShellCompDirectiveNoFileComp),
 		"tenant": completeFlag(tenantNames), "pool": completeFlag(poolNames),
 		"profile":    completeProfile,
-		"state":      cobra.FixedCompletions([]string{"provisioning", "ready", "contextualizing", "deployed", "deprovisioning", "failed", "done"}, cobra.ShellCompDirectiveNoFileComp),
+		"state":      cobra.FixedCompletions([]string{"unused", "provisioning", "ready", "contextualizing", "deployed", "deprovisioning", "failed", "done"}, cobra.ShellCompDirectiveNoFileComp),
 		"log-format": cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp),
 		"log-level":  cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp),
 		"data-dir": func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -208,9 +209,17 @@ func nodeIDs(ctx context.Context, c *client.Client, before []string) (found []co
 	}
 	a, err := c.Nodes(ctx)
 	for _, n := range a.Value.Nodes {
-		found = append(found, cobra.CompletionWithDesc(strconv.FormatInt(n.ID, 10), fmt.Sprintf("%s of pool %s, %s", cmp.Or(n.Hostname, "a node"), n.Pool, n.State)))
+		found = append(found, cobra.CompletionWithDesc(strconv.FormatInt(n.ID, 10), describeNode(n)))
 	}
 	return found, err
+}
+
+func describeNode(n v1.Node) string {
+	text := cmp.Or(n.Hostname, "a node")
+	if n.Pool != nil { // a free machine has none
+		text += " of pool " + *n.Pool
+	}
+	return text + ", " + n.State
 }
 
 // legacyKeyIDs gives the keys of the tenant that stands before.

@@ -65,7 +65,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"node", "workspace", "5", ""}, nil, dirs},
 		{[]string{"node", "list", "--pool", "l"}, []string{"large"}, nothing},
 		// Words that never change are all given: the shell picks those that fit.
-		{[]string{"node", "list", "--state", "de"}, []string{"provisioning", "ready", "contextualizing", "deployed", "deprovisioning", "failed", "done"}, nothing},
+		{[]string{"node", "list", "--state", "de"}, []string{"unused", "provisioning", "ready", "contextualizing", "deployed", "deprovisioning", "failed", "done"}, nothing},
 		{[]string{"client", "list-pools", "--format=t"}, []string{"json", "yaml", "flat", "table"}, nothing},
 		{[]string{"tenant", "list", "--data-dir", ""}, nil, dirs},
 		{[]string{"validate", ""}, nil, file},

@@ -45,7 +45,7 @@ func newImportDuffyCommand(s streams) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.url, "database-url", "", "`URL` of Duffy's PostgreSQL database")
 	f.StringVar(&o.dump, "dump", "", "`file` with a dump of it as SQL, also compressed by gzip; - is standard input")
-	f.StringVar(&o.data, "data", "data", "`directory` of the broker")
+	addDataDirFlag(cmd, &o.data, "`directory` of the broker")
 	f.StringVar(&o.format, "format", view.Table, "how to print what becomes of each tenant: "+strings.Join(view.Formats(), ", "))
 	f.BoolVar(&o.dryRun, "dry-run", false, "only show what would become of each tenant, and write nothing")
 	f.BoolVar(&o.skipInvalid, "skip-invalid", false, "import the others, if one can't be imported")

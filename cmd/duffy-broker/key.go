@@ -97,7 +97,7 @@ func newKeyRotateCommand(s streams) *cobra.Command {
 	}
 	f := cmd.Flags()
 	addFormatFlag(f, &format)
-	f.StringVar(&data, "data-dir", "data", "`directory` of the broker")
+	addDataDirFlag(cmd, &data, "`directory` of the broker")
 	f.StringVar(&keyFile, "key-file", "", "`file` for the new key, outside of the data directory (default: in it)")
 	f.StringVar(&oldKeyFile, "old-key-file", "", "`file` with the present key (default: where serve would find it: "+keyFileVariable+", "+keyVariable+", the data directory)")
 	return cmd
@@ -149,7 +149,7 @@ func newKeyListCommand(s streams) *cobra.Command {
 	}
 	f := cmd.Flags()
 	addFormatFlag(f, &format)
-	f.StringVar(&data, "data-dir", "data", "`directory` of the broker")
+	addDataDirFlag(cmd, &data, "`directory` of the broker")
 	f.StringVar(&keyFile, "key-file", "", "`file` with the root key, if it is outside of the data directory (also "+keyFileVariable+", "+keyVariable+")")
 	return cmd
 }

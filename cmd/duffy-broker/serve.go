@@ -78,7 +78,7 @@ func newServeCommand(s streams) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.pools, "pools", "pools.hcl", "`path` of the file that declares the pools, or of a directory of such files (*.hcl), or git::URL//PATH?ref=BRANCH")
-	f.StringVar(&o.data, "data-dir", "data", "`directory` that holds all state; made if it does not exist")
+	addDataDirFlag(cmd, &o.data, "`directory` that holds all state; made if it does not exist")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` to serve the API on: HOST:PORT (port 0 takes a free one) or unix:PATH")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM `file` with the certificate to serve TLS with; read again when it is renewed")
 	f.StringVar(&o.tlsKey, "tls-key", "", "PEM `file` with the key of that certificate")

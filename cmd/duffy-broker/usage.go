@@ -13,12 +13,6 @@ import (
 // addUsage makes all commands below root say alike what is wrong with a command
 // line, and what to do about it.
 func addUsage(root *cobra.Command) {
-	root.SetGlobalNormalizationFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-		if name == "data" { // for short
-			name = "data-dir"
-		}
-		return pflag.NormalizedName(name)
-	})
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return broker.Errorf(broker.CodeInvalid, "%v", err).WithHint("%s --help lists the flags", cmd.CommandPath())
 	})
@@ -41,6 +35,19 @@ func addUsage(root *cobra.Command) {
 			}
 		}
 	}
+}
+
+// addDataDirFlag adds --data-dir, or --data for short, to a command that needs the
+// data directory of a broker.
+func addDataDirFlag(cmd *cobra.Command, dir *string, usage string) {
+	f := cmd.Flags()
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "data" {
+			name = "data-dir"
+		}
+		return pflag.NormalizedName(name)
+	})
+	f.StringVar(dir, "data-dir", "data", usage)
 }
 
 // usageHint shows how a command is used.
