@@ -28,6 +28,8 @@ var withoutData = map[string]string{
 	"serve":                    "prints what happens, as it happens; --log-format chooses the form of its log",
 	"client ssh":               "prints what the node prints",
 	"client run":               "prints what the nodes print",
+	"fmt":                      "prints names of files and differences",
+	"schema":                   "prints a JSON Schema, which is JSON",
 	"legacy key remove":        "prints nothing",
 	"tenant legacy-key remove": "prints nothing",
 	"completion bash":          "prints a script",
@@ -75,6 +77,8 @@ func dataCases(t *testing.T) [][]string {
 		{"tenant legacy-key add", "ci"},
 		{"tenant retire", "ci"},
 		{"tenant unretire", "ci"},
+		{"pool list"},
+		{"pool show", "small"},
 		{"rollout status"},
 		{"rollout pause", "small"},
 		{"rollout resume", "small"},
@@ -182,10 +186,11 @@ func TestFormats(t *testing.T) {
 					lines := strings.Split(strings.TrimSpace(out), "\n")
 					switch format {
 					case view.JSON:
-						for _, line := range lines {
+						for d := json.NewDecoder(strings.NewReader(out)); d.More(); {
 							var data map[string]any
-							if err := json.Unmarshal([]byte(line), &data); err != nil {
-								t.Errorf("%v: %v: %s", args, err, line)
+							if err := d.Decode(&data); err != nil {
+								t.Errorf("%v: %v: %s", args, err, out)
+								break
 							}
 						}
 					case view.YAML:

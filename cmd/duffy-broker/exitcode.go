@@ -12,6 +12,8 @@ import (
 const (
 	exitDone   = 0
 	exitFailed = 1
+	// exitUnformatted is what terraform fmt gives.
+	exitUnformatted = 3
 	// exitTimeout is what timeout(1) gives.
 	exitTimeout = 124
 	// exitInterrupted is what shells give for a command that SIGINT ended.
@@ -29,6 +31,7 @@ func exitCodes() []struct {
 	}{
 		{exitDone, "it was done"},
 		{exitFailed, "it was not: a wrong command line, no answer, or a refusal. Standard error says which, and what to do"},
+		{exitUnformatted, "fmt --check: a file is not formatted"},
 		{exitTimeout, "client run: the time of --timeout was over"},
 		{exitInterrupted, "client run, client request-session: interrupted by Ctrl-C, SIGTERM or SIGHUP"},
 	}

@@ -15,9 +15,6 @@ import (
 	"github.com/duffy-broker/duffy-broker/broker/config"
 )
 
-// exitUnformatted is the exit code of fmt --check, as that of terraform fmt.
-const exitUnformatted = 3
-
 // fmtArgs are what the fmt command was asked for.
 type fmtArgs struct {
 	paths       []string

@@ -66,7 +66,7 @@ func validate(s streams, a validateArgs) error {
 			return fmt.Errorf("print: %w", err)
 		}
 		if !v.Valid {
-			return exitError{1}
+			return exitError{exitFailed}
 		}
 		return nil
 	}
