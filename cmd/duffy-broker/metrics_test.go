@@ -161,9 +161,10 @@ legacy {
 		`terraform_runs_total{action="apply",pool="plain",result="ok"}`: 2, `terraform_run_duration_seconds_count{action="apply",pool="plain"}`: 2,
 		`terraform_runs_in_flight{action="apply",pool="plain"}`: 0, `terraform_runs_waiting{action="apply",pool="plain"}`: 0,
 		`pool_breaker_open{pool="plain"}`: 0, `pool_breaker_open{pool="broken"}`: 1,
-		`terraform_runs_total{action="apply",pool="broken",result="configuration"}`: 1, `config_last_reload_successful`: 1,
+		`config_last_reload_successful`: 1,
 	}, map[string]float64{
-		`sweeps_total{pool="swept",result="distrusted"}`: 1, `reconcile_pass_duration_seconds_count`: 3,
+		`terraform_runs_total{action="apply",pool="broken",result="configuration"}`: 1,
+		`sweeps_total{pool="swept",result="distrusted"}`:                            1, `reconcile_pass_duration_seconds_count`: 3,
 		`reconcile_last_pass_timestamp_seconds`: float64(time.Now().Add(-time.Minute).Unix()),
 	})
 	specs := map[string]any{"nodes_specs": []map[string]any{{"pool": "plain", "quantity": 1}}}

@@ -95,8 +95,10 @@ func (s *suite) testChanges(t *testing.T) {
 		view(t, store, follow)
 		session := broker.Session{TenantID: 1, State: broker.SessionActive}
 		update(t, store, func(tx broker.Tx) error { session.ID = 0; return tx.CreateSession(&session) })
+		view(t, store, follow)
 		session.ExpiresAt = start()
 		update(t, store, func(tx broker.Tx) error { return tx.UpdateSession(broker.SessionActive, session) })
+		view(t, store, follow)
 		n.State = broker.NodeGone
 		update(t, store, func(tx broker.Tx) error { return tx.UpdateNode(broker.NodeReserved, n) })
 		view(t, store, follow)
