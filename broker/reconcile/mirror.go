@@ -72,10 +72,11 @@ func holdingStates() []broker.SessionState {
 	return []broker.SessionState{broker.SessionPreparing, broker.SessionActive}
 }
 
-// read brings the mirror up to date, and w with it. Where it turns out to differ from the store,
-// which would be a defect, it takes over what the store has and says how many
-// records were wrong. It is compared whenever the last time was that long ago. The nodes and sessions of w must not be
-// changed, and are good until the next read.
+// read brings the mirror up to date, and w with it. Where it turns out to differ
+// from the store, which would be a defect, it takes over what the store has and
+// says how many records were wrong. It is compared whenever the last time was as
+// long ago as verify. The nodes and sessions of w must not be changed, and are good
+// until the next read.
 func (m *mirror) read(ctx context.Context, store broker.Store, w *World, now time.Time, verify time.Duration) (wrong int, err error) {
 	var r reading
 	err = store.View(ctx, func(tx broker.ReadTx) error {

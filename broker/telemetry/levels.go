@@ -24,8 +24,8 @@ func newLevels(m *Metrics) *levels {
 		m: m,
 		nodes: desc("nodes", "Nodes that exist; condition is the exact step of which state is Duffy's word.",
 			"pool", "state", "condition"),
-		fillLevel: desc("pool_fill_level", "Ready nodes that the pool is to have.", "pool"),
-		maxNodes:  desc("pool_max_nodes", "Nodes that the pool may have.", "pool"),
+		fillLevel: desc("pool_fill_level", "Ready nodes that the pool is to have at the moment.", "pool"),
+		maxNodes:  desc("pool_max_nodes", "Nodes that the pool may have at the moment.", "pool"),
 		breaker:   desc("pool_breaker_open", "1 while the pool rests because its creates fail one after the other, else 0.", "pool"),
 		unmet:     desc("pool_unmet_nodes", "Nodes that requests of the last minute asked for and did not get.", "pool"),
 		sessions:  desc("sessions_active", "Sessions whose nodes are lent."),
@@ -89,12 +89,14 @@ func (l *levels) Collect(to chan<- prometheus.Metric) {
 	if waits == nil {
 		waits = new(waiting)
 	}
-	unmet := l.m.cfg.Unmet(l.m.cfg.Now())
+	now := l.m.cfg.Now()
+	unmet := l.m.cfg.Unmet(now)
 	known := make(map[string]bool)
 	for _, p := range l.m.cfg.Pools.All() {
 		known[p.Name] = true
-		gauge(l.fillLevel, p.FillLevel, p.Name)
-		gauge(l.maxNodes, p.MaxNodes, p.Name)
+		numbers := l.m.cfg.Outlook.Effective(p, now)
+		gauge(l.fillLevel, numbers.FillLevel, p.Name)
+		gauge(l.maxNodes, numbers.MaxNodes, p.Name)
 		open := 0
 		if l.m.cfg.BreakerOpen(p, s.health[p.Name]) {
 			open = 1

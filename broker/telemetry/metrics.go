@@ -38,6 +38,8 @@ const resultOK = "ok"
 type Config struct {
 	Store broker.Store
 	Pools *broker.PoolSet
+	// Outlook gives the numbers of nodes that pools have at the moment.
+	Outlook broker.Outlook
 	// Unmet gives the nodes that requests wait for: [broker.Broker.Unmet].
 	Unmet func(now time.Time) map[string]int
 	// BreakerOpen tells whether a pool rests after failures.

@@ -70,6 +70,17 @@ type failure struct {
 	err error
 }
 
+// outlook adds to what pools have.
+type outlook struct{ w *world }
+
+func (o outlook) Effective(p broker.Pool, _ time.Time) broker.Effective {
+	return broker.Effective{FillLevel: p.FillLevel + o.w.extra, MaxNodes: p.MaxNodes + o.w.extra}
+}
+
+func (outlook) Changes(broker.Pool, time.Time, int) []broker.ScheduleChange { return nil }
+
+func (outlook) NextTry(broker.PoolHealth) time.Time { return time.Time{} }
+
 // world is a broker with its loop and its sweeper, on a scripted cloud, and the
 // metrics of all of them.
 type world struct {
@@ -84,6 +95,7 @@ type world struct {
 	start func() (stop func()) // loop and sweeper
 
 	failing atomic.Pointer[failure]
+	extra   int // that a window adds to the fill level and the maximum
 
 	// proven are the metrics that a step has changed, by name.
 	proven map[string]bool
@@ -114,7 +126,7 @@ func newWorld(t *testing.T) *world {
 	})
 	var err error
 	w.m, err = telemetry.New(w.reg, telemetry.Config{
-		Store: w.store, Pools: w.pools, Unmet: w.b.Unmet, BreakerOpen: reconcile.BreakerOpen, Now: time.Now, Version: "v1.2.3",
+		Store: w.store, Pools: w.pools, Outlook: outlook{w}, Unmet: w.b.Unmet, BreakerOpen: reconcile.BreakerOpen, Now: time.Now, Version: "v1.2.3",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -320,10 +332,11 @@ func TestEachMetricChanges(t *testing.T) {
 			`reconcile_mirror_errors_total`:                                                        3,
 			`config_last_reload_successful`:                                                        0,
 		})
+		w.step("a window opens", func() { w.extra = 10 }, map[string]float64{`pool_fill_level{pool="a"}`: 12, `pool_max_nodes{pool="a"}`: 14})
 		w.step("its pool leaves the file", func() {
 			w.pools.Set(nil)
 			w.failing.Store(&failure{"destroy", &broker.Failure{Class: broker.FailureAuth, Err: errors.New("who are you?")}})
-			wait(30 * time.Second)()
+			wait(2 * time.Minute)()
 		}, map[string]float64{
 			`pool_fill_level{pool="a"}`: 0, `nodes{condition="ready",pool="a",state="ready"}`: 0, `nodes{condition="destroying",pool="a",state="deprovisioning"}`: 2,
 		})

@@ -26,7 +26,7 @@ type meters struct {
 func (d *daemon) newMeters(store broker.Store, listener net.Listener) error {
 	registry := prometheus.NewRegistry()
 	m, err := telemetry.New(registry, telemetry.Config{
-		Store: store, Pools: d.pools, Unmet: d.broker.Unmet, BreakerOpen: reconcile.BreakerOpen, Now: time.Now, Version: version(),
+		Store: store, Pools: d.pools, Outlook: reconcile.Outlook{}, Unmet: d.broker.Unmet, BreakerOpen: reconcile.BreakerOpen, Now: time.Now, Version: version(),
 	})
 	if err != nil {
 		return err
