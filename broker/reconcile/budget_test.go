@@ -211,7 +211,7 @@ func tier(a Action) int {
 		return 3
 	case a.Reason == "a request waits for it":
 		return 2
-	case a.Reason == "replaces a stale node":
+	case a.Reason == "replaces a stale node" || a.Reason == "replaces an old node":
 		return 4
 	}
 	return 3
