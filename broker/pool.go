@@ -85,6 +85,11 @@ type Pool struct {
 	// MaxAge is the age at which a node is not lent any more, see [Pool.Expiry]; 0
 	// for none.
 	MaxAge time.Duration `json:"max_age,omitempty"`
+	// HourlyCost is what one node costs an hour, in whatever currency all pools
+	// have in common. 0: not known.
+	HourlyCost float64 `json:"hourly_cost,omitempty"`
+	// Labels are for people and programs that read them; the broker does not.
+	Labels map[string]string `json:"labels,omitempty"`
 
 	// Source is filled in when the module has been accepted.
 	Source Source `json:"source"`

@@ -253,6 +253,8 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 		ProviderSharing: s.providerSharing.or(false),
 		Account:         s.account.or(""),
 		MaxAge:          s.maxAge.or(0),
+		HourlyCost:      s.hourlyCost.or(0),
+		Labels:          s.labels.or(nil),
 	}
 	p.Schedule = l.windows(s, p)
 	l.checkMaxAge(s, from, p)

@@ -49,6 +49,9 @@ type settings struct {
 	maxUnavailable setting[int]
 	pauseAfter     setting[int]
 	serveStale     setting[bool]
+
+	hourlyCost setting[float64]
+	labels     setting[map[string]string]
 }
 
 // variables are the inputs of a module, each as canonical JSON.
@@ -86,6 +89,12 @@ func readSettings(b *block) settings {
 		maxAge: read(b, "max_age", durationOrNoneForm,
 			"The age from which a node is not lent any more, counted from when the broker began to make it: see [schedule.md](schedule.md). Nodes in stock are replaced before they reach it; `\"0s\"` for no limit.", "`\"0s\"`"),
 		schedule: readSchedule(b),
+		hourlyCost: read(b, "hourly_cost", form[float64]{cost, "a number, 0 or more", schema{"type": "number", "minimum": 0}},
+			"What one node costs an hour, in the currency of your choice: [plan](plan.md) tells what a change costs."),
+		labels: read(b, "labels", form[map[string]string]{
+			labelMap, "an object of texts, such as `{ team = \"ci\" }`",
+			schema{"type": "object", "additionalProperties": schema{"type": "string"}},
+		}, "For people and programs that read them; the broker does not."),
 	}
 	blocks := b.blocks("ready", "When a new node counts as ready: once all of this passes.")
 	b.l.once(blocks)
@@ -159,6 +168,9 @@ func (s settings) over(base settings) settings {
 		maxUnavailable: s.maxUnavailable.over(base.maxUnavailable),
 		pauseAfter:     s.pauseAfter.over(base.pauseAfter),
 		serveStale:     s.serveStale.over(base.serveStale),
+
+		hourlyCost: s.hourlyCost.over(base.hourlyCost),
+		labels:     s.labels.over(base.labels),
 	}
 }
 

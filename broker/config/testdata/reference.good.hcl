@@ -82,6 +82,8 @@ defaults {
   provider_sharing = false
   account          = "cloud"
   tenants          = ["ci", "nightly"]
+  hourly_cost      = 0.25
+  labels           = { team = "ci" }
   environment      = { AWS_REGION = local.region }
   credentials      = { AWS_SECRET_ACCESS_KEY = "file:/etc/duffy-broker/aws-secret", AWS_ACCESS_KEY_ID = "env:AWS_ACCESS_KEY_ID" }
 

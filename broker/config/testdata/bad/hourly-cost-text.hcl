@@ -1,0 +1,4 @@
+pool "a" {
+  module      = "../modules/local"
+  hourly_cost = "12 cents"
+}

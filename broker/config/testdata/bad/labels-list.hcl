@@ -1,0 +1,4 @@
+pool "a" {
+  module = "../modules/local"
+  labels = ["team-a"]
+}
