@@ -1,0 +1,198 @@
+package plan
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+// lockFile is the name of a module's dependency lock file.
+const lockFile = ".terraform.lock.hcl"
+
+// compare finds out what becomes of each pool, and of the settings outside of them.
+func (c *computation) compare() {
+	old := make(map[string]*broker.Pool, len(c.before.Pools))
+	for i := range c.before.Pools {
+		old[c.before.Pools[i].Name] = &c.before.Pools[i]
+	}
+	from := make(map[string]string, len(c.after.Moved)) // the old name by the new one
+	for was, is := range c.after.Moved {
+		if old[was] != nil && old[is] == nil {
+			from[is] = was
+		}
+	}
+	kept := make(map[string]bool)
+	for i := range c.after.Pools {
+		p := &c.after.Pools[i]
+		was := from[p.Name]
+		if was == "" {
+			was = p.Name
+		}
+		kept[was] = old[was] != nil
+		c.add(side{old[was], p})
+	}
+	for i := range c.before.Pools {
+		if p := &c.before.Pools[i]; !kept[p.Name] {
+			c.add(side{p, nil})
+		}
+	}
+	c.plan.Settings = differences(c.before.settings(), c.after.settings())
+}
+
+// settings are those outside of pools.
+func (c Config) settings() []leaf {
+	return slices.Concat(leaves("account", reflect.ValueOf(c.Accounts)), leaves("tenant_defaults", reflect.ValueOf(c.TenantDefaults)))
+}
+
+// add compares a pool with what it was.
+func (c *computation) add(s side) {
+	var p Pool
+	switch {
+	case s.old == nil:
+		p = Pool{Name: s.new.Name, Kind: Added}
+	case s.new == nil:
+		p = Pool{Name: s.old.Name, Kind: Removed}
+	default:
+		p = Pool{Name: s.new.Name, Kind: Unchanged}
+		p.Generation = c.generation(s)
+	}
+	p.Fields = c.poolFields(s.old, s.new)
+	switch {
+	case s.old == nil || s.new == nil:
+	case s.old.Name != s.new.Name:
+		p.Kind, p.From = Moved, s.old.Name
+	case len(p.Fields) > 0 || p.Generation != nil:
+		p.Kind = Changed
+	}
+	p.Headroom.Before, p.Headroom.After = headroom(s.old), headroom(s.new)
+	if cost := s.cost(); cost != (Cost{}) {
+		p.Cost = &cost
+	}
+	if s.new != nil && c.options.Schedule != nil {
+		p.Schedule = c.options.Schedule(*s.new, c.now)
+	}
+	c.plan.Pools, c.sides = append(c.plan.Pools, p), append(c.sides, s)
+}
+
+// cost is what the full stock of a pool costs a day.
+func (s side) cost() (c Cost) {
+	if s.old != nil {
+		c.Before = s.old.HourlyCost * 24 * float64(s.old.FillLevel)
+	}
+	if s.new != nil {
+		c.After = s.new.HourlyCost * 24 * float64(s.new.FillLevel)
+	}
+	return c
+}
+
+func headroom(p *broker.Pool) *int {
+	if p == nil {
+		return nil
+	}
+	room := p.MaxNodes - p.FillLevel
+	return &room
+}
+
+// generation says why a pool's generation is another one; nil: it is not.
+func (c *computation) generation(s side) *GenerationChange {
+	if s.old.Source.Generation == s.new.Source.Generation {
+		return nil
+	}
+	change := &GenerationChange{Old: s.old.Source.Generation, New: s.new.Source.Generation}
+	if s.old.Source.Template != s.new.Source.Template {
+		change.Inputs = c.moduleInputs(s)
+	}
+	was, is := variables(s.old), variables(s.new)
+	for _, name := range slices.Sorted(maps.Keys(union(was, is))) {
+		before, after := was[name], is[name]
+		if broker.IsMasked(before) || broker.IsMasked(after) {
+			before, after = c.mask(before), c.mask(after)
+		}
+		if how := how(before, after); how != "" {
+			change.Inputs = append(change.Inputs, Input{InputVariable, name, how})
+		}
+	}
+	if len(change.Inputs) == 0 {
+		change.Inputs = []Input{{InputHash, "", "changed"}}
+	}
+	return change
+}
+
+// moduleInputs says what is other than before in a pool's module.
+func (c *computation) moduleInputs(s side) []Input {
+	was, known := c.before.Modules[s.old.Source.Template]
+	is, knownToo := c.after.Modules[s.new.Source.Template]
+	if !known || !knownToo {
+		return []Input{{InputModule, s.new.Module, "changed"}}
+	}
+	files := maps.Clone(was.Files)
+	maps.Copy(files, is.Files)
+	var inputs []Input
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		kind := InputFile
+		if name == lockFile {
+			if kind = InputLock; was.LockUnknown || is.LockUnknown {
+				continue
+			}
+		}
+		if how := how(raw(was.Files[name]), raw(is.Files[name])); how != "" {
+			inputs = append(inputs, Input{kind, name, how})
+		}
+	}
+	if len(inputs) == 0 {
+		if was.LockUnknown || is.LockUnknown { // nothing else is left
+			return []Input{{InputLock, lockFile, "changed"}}
+		}
+		return []Input{{InputModule, s.new.Module, "changed"}}
+	}
+	return inputs
+}
+
+// raw gives a digest as a value, none for none.
+func raw(digest string) json.RawMessage {
+	if digest == "" {
+		return nil
+	}
+	return json.RawMessage(digest)
+}
+
+// how says in which way a value differs, "" if it does not.
+func how(before, after json.RawMessage) string {
+	switch {
+	case len(before) == 0 && len(after) == 0:
+		return ""
+	case len(before) == 0:
+		return "added"
+	case len(after) == 0:
+		return "removed"
+	case bytes.Equal(compact(before), compact(after)):
+		return ""
+	}
+	return "changed"
+}
+
+// suggestMoves finds pools that seem to have a new name: one that is removed and
+// one that is added, the only ones that are made from the same.
+func (c *computation) suggestMoves() {
+	removed, added := make(map[string][]string), make(map[string][]string) // names by generation
+	var order []string
+	for i, p := range c.plan.Pools {
+		switch s := c.sides[i]; p.Kind {
+		case Removed:
+			removed[s.old.Source.Generation] = append(removed[s.old.Source.Generation], p.Name)
+			order = append(order, s.old.Source.Generation)
+		case Added:
+			added[s.new.Source.Generation] = append(added[s.new.Source.Generation], p.Name)
+		case Changed, Moved, Unchanged:
+		}
+	}
+	for _, generation := range order {
+		if from, to := removed[generation], added[generation]; generation != "" && len(from) == 1 && len(to) == 1 {
+			c.plan.Moves = append(c.plan.Moves, Move{from[0], to[0]})
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package plan
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+)
+
+// identityVersion is hashed into every id. Changing it makes every id that is
+// confirmed but not applied yet worthless.
+const identityVersion = "duffy-broker plan 1"
+
+// identify gives the id of a plan: the hash of the configuration that comes, and
+// of the pools whose stock it destroys, as they were. Nodes and times are no part
+// of it, or no plan of a busy broker would be the same a minute later.
+func identify(before, after Config, p Plan) string {
+	h := sha256.New()
+	write := func(format string, args ...any) { _, _ = fmt.Fprintf(h, format+"\n", args...) } // hashes take all
+	write("%s", identityVersion)
+	for i := range after.Pools {
+		pool := &after.Pools[i]
+		write("pool %q %s", pool.Name, pool.Source.Generation)
+		for _, l := range poolLeaves(pool) {
+			if l.name != "module" && !l.zero { // the generation has all of it
+				write("  %q %s", l.name, l.value)
+			}
+		}
+	}
+	for _, l := range after.settings() {
+		write("setting %q %s", l.name, l.value)
+	}
+	for _, from := range slices.Sorted(maps.Keys(after.Moved)) {
+		write("moved %q %q", from, after.Moved[from])
+	}
+	old := make(map[string]broker.Pool, len(before.Pools))
+	for _, pool := range before.Pools {
+		old[pool.Name] = pool
+	}
+	var lost []string
+	for _, pool := range p.Pools {
+		was := old[pool.Name]
+		if pool.From != "" {
+			was = old[pool.From]
+		}
+		if s := atStake(pool, was, after); s != "" {
+			lost = append(lost, s)
+		}
+	}
+	slices.Sort(lost)
+	write("%s", strings.Join(lost, "\n"))
+	return hex.EncodeToString(h.Sum(nil))[:idDigits]
+}
+
+const idDigits = 16
+
+// atStake says which stock of a pool a change takes away, whether or not there is
+// some just now; "" for none.
+func atStake(p Pool, was broker.Pool, after Config) string {
+	fewer := false
+	for _, pool := range after.Pools {
+		fewer = fewer || pool.Name == p.Name && pool.FillLevel < was.FillLevel
+	}
+	if was.FillLevel == 0 || p.Kind != Removed && p.Generation == nil && !fewer {
+		return ""
+	}
+	stake, _ := json.Marshal([]any{was.Name, p.Kind == Removed, was.Source.Generation, was.FillLevel}) // texts and numbers
+	return string(stake)
+}

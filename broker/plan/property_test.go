@@ -1,0 +1,389 @@
+package plan_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/brokertest"
+	"github.com/duffy-broker/duffy-broker/broker/plan"
+	"github.com/duffy-broker/duffy-broker/broker/reconcile"
+	"github.com/duffy-broker/duffy-broker/store/memory"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// change is a generated pair of configurations, and a world.
+type change struct {
+	before, after plan.Config
+	world         reconcile.World // without pools
+	durations     map[string]reconcile.Durations
+}
+
+// forecastOf plans a change.
+func (c change) plan(now time.Time) plan.Plan {
+	return plan.Compute(now, c.before, c.after, c.world, plan.Options{Observed: c.durations, Effort: 1 << 40})
+}
+
+// drawChange makes up pools before and after, and a stock that the pools before
+// could have come to. Times count from start.
+func drawChange(t *rapid.T, start time.Time) change {
+	c := change{durations: make(map[string]reconcile.Durations)}
+	c.world.Runs = rapid.IntRange(1, 8).Draw(t, "runs")
+	c.world.Health = make(map[string]broker.PoolHealth)
+	accounts := []broker.Account{{Name: "x", Rate: 0.2, Burst: 2, DestroyShare: 0.5}}
+	c.before.Accounts, c.after.Accounts = accounts, accounts
+	for _, name := range []string{"a", "b", "c"} {
+		seconds := func(label string) time.Duration {
+			return time.Duration(rapid.IntRange(1, 200).Draw(t, label)) * time.Second
+		}
+		c.durations[name] = reconcile.Durations{Create: seconds("create"), Check: seconds("check"), Revoke: seconds("revoke"), Destroy: seconds("destroy")}
+		if rapid.IntRange(0, 5).Draw(t, "before") > 0 {
+			c.before.Pools = append(c.before.Pools, drawPool(t, name))
+		}
+		if rapid.IntRange(0, 5).Draw(t, "after") > 0 {
+			c.after.Pools = append(c.after.Pools, drawPool(t, name))
+		}
+	}
+	for i := range rapid.IntRange(0, 3).Draw(t, "sessions") {
+		state := rapid.SampledFrom([]broker.SessionState{broker.SessionActive, broker.SessionActive, broker.SessionPreparing}).Draw(t, "session state")
+		c.world.Sessions = append(c.world.Sessions, broker.Session{
+			ID: int64(i + 1), TenantID: 1, State: state, CreatedAt: start, Request: fmt.Sprintf("r%d", i),
+			ExpiresAt: start.Add(time.Duration(rapid.IntRange(-5, 300).Draw(t, "expires")) * time.Minute),
+		})
+	}
+	id := int64(0)
+	for _, p := range c.before.Pools {
+		for range rapid.IntRange(0, p.MaxNodes).Draw(t, "nodes") {
+			id++
+			c.drawNode(t, start, p, id)
+		}
+		if rapid.IntRange(0, 3).Draw(t, "failing") == 0 {
+			c.world.Health[p.Name] = broker.PoolHealth{
+				Pool: p.Name, Generation: rapid.SampledFrom([]string{"g0", "g1"}).Draw(t, "failed generation"),
+				Failures: rapid.IntRange(1, 6).Draw(t, "failures"), LastFailure: start.Add(-time.Duration(rapid.IntRange(0, 600).Draw(t, "ago")) * time.Second),
+			}
+		}
+	}
+	return c
+}
+
+func drawPool(t *rapid.T, name string) broker.Pool {
+	fill := rapid.IntRange(0, 4).Draw(t, "fill")
+	return broker.Pool{
+		Name: name, FillLevel: fill, MaxNodes: max(1, fill+rapid.IntRange(0, 3).Draw(t, "room")),
+		Concurrency: rapid.IntRange(1, 4).Draw(t, "concurrency"), Account: rapid.SampledFrom([]string{"", "x"}).Draw(t, "account"),
+		Ready: broker.ReadyCheck{SSH: true, Timeout: time.Hour}, Contextualize: broker.ContextualizeSSH,
+		Source: broker.Source{Template: "t", Generation: rapid.SampledFrom([]string{"g0", "g1", "g1"}).Draw(t, "generation")},
+	}
+}
+
+func (c *change) drawNode(t *rapid.T, start time.Time, p broker.Pool, id int64) {
+	n := broker.Node{
+		ID: id, UID: fmt.Sprintf("%016x", id), Pool: p.Name, Since: start, CreatedAt: start, Source: p.Source,
+		Ready: p.Ready, Contextualize: p.Contextualize, Account: p.Account,
+	}
+	n.State = rapid.SampledFrom([]broker.NodeState{
+		broker.NodeReady, broker.NodeReady, broker.NodeReady, broker.NodeReady, broker.NodeDeployed, broker.NodeDeployed,
+		broker.NodePlanned, broker.NodeApplying, broker.NodeChecking, broker.NodeReleasing, broker.NodeFailed, broker.NodeDestroying,
+		broker.NodeHeld,
+	}).Draw(t, "state")
+	if rapid.IntRange(0, 3).Draw(t, "older") == 0 {
+		n.Source.Generation = "g0"
+	}
+	switch n.State {
+	case broker.NodeDeployed:
+		n.Touched = true
+		if len(c.world.Sessions) > 0 {
+			s := &c.world.Sessions[rapid.IntRange(0, len(c.world.Sessions)-1).Draw(t, "session")]
+			n.SessionID = s.ID
+			s.Nodes = append(s.Nodes, broker.LentNode{ID: id, Pool: p.Name})
+			if s.State == broker.SessionPreparing {
+				n.State = broker.NodeContextualizing
+			}
+		}
+	case broker.NodeReleasing:
+		n.Touched = rapid.Bool().Draw(t, "touched")
+	case broker.NodeHeld:
+		n.Hold = &broker.Hold{By: "admin", Since: start, From: broker.NodeReady}
+	case broker.NodeReady, broker.NodeChecking, broker.NodeFailed:
+		if rapid.IntRange(0, 9).Draw(t, "asked for") == 0 && n.State != broker.NodeReady {
+			n.Hold = &broker.Hold{By: "admin", Since: start, From: n.State}
+		}
+	}
+	c.world.Nodes = append(c.world.Nodes, n)
+}
+
+// paced is a cloud whose work takes as long as the pool's durations say.
+type paced struct {
+	*brokertest.Cloud
+	durations map[string]reconcile.Durations
+}
+
+func (p paced) Apply(ctx context.Context, n broker.Node) (broker.Result, error) {
+	time.Sleep(p.durations[n.Pool].Create)
+	return p.Cloud.Apply(ctx, n)
+}
+
+func (p paced) Destroy(ctx context.Context, n broker.Node, sealed []byte) (broker.Result, error) {
+	time.Sleep(p.durations[n.Pool].Destroy)
+	return p.Cloud.Destroy(ctx, n, sealed)
+}
+
+// Check and Decontextualize know nothing of pools that have left the file, and
+// need not: a node carries its pool's name.
+func (p paced) Check(ctx context.Context, n broker.Node) ([]string, error) {
+	time.Sleep(p.durations[n.Pool].Check)
+	return p.Cloud.Check(ctx, n)
+}
+
+func (p paced) Decontextualize(ctx context.Context, n broker.Node) error {
+	if n.State == broker.NodeReleasing { // else it is part of the check
+		time.Sleep(p.durations[n.Pool].Revoke)
+	}
+	return p.Cloud.Decontextualize(ctx, n)
+}
+
+// settled is a store that lets everything come to rest that happens at one moment
+// before the loop reads it. Else it would be chance which of the workers that end
+// at once a pass sees.
+type settled struct {
+	broker.Store
+	loop *string // the loop's goroutine
+}
+
+func (s settled) View(ctx context.Context, fn func(broker.ReadTx) error) error {
+	if goroutine() == *s.loop {
+		synctest.Wait()
+	}
+	return s.Store.View(ctx, fn)
+}
+
+// goroutine gives the name of the calling goroutine.
+func goroutine() string {
+	text := make([]byte, 64)
+	name, _, _ := bytes.Cut(text[:runtime.Stack(text, false)], []byte("["))
+	return string(name)
+}
+
+// perform lets a real loop do what it does after the change, for as long as the
+// forecast goes and as long again, and gives what it did, from the events of the store.
+func perform(t *rapid.T, c change, start time.Time, p plan.Plan) (did []string, ready map[string]int) {
+	store, cloud := memory.New(), &brokertest.Cloud{}
+	err := store.Update(context.Background(), func(tx broker.Tx) error {
+		for _, s := range c.world.Sessions {
+			if err := tx.CreateSession(&s); err != nil {
+				return err
+			}
+		}
+		for _, n := range c.world.Nodes {
+			if err := tx.CreateNode(&n); err != nil {
+				return err
+			}
+			if n.State != broker.NodePlanned && n.State != broker.NodeApplying {
+				cloud.Appear(n.UID, n.Pool)
+			}
+		}
+		for _, h := range c.world.Health {
+			if err := tx.SetPoolHealth(h); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+		return nil, nil
+	}
+	pools, work, name := new(broker.PoolSet), paced{cloud, c.durations}, ""
+	pools.Set(c.after.Pools, c.after.Accounts...)
+	loop := reconcile.New(reconcile.Config{
+		Store: settled{store, &name}, Provisioner: work, Contextualizer: work, Pools: pools, Runs: c.world.Runs,
+		Serving: func() map[string]bool { return nil }, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		name = goroutine()
+		loop.Run(ctx)
+	})
+	time.Sleep(2*p.Summary.End.Sub(start) + time.Hour)
+	cancel()
+	running.Wait()
+
+	last := int64(0)
+	for _, n := range c.world.Nodes {
+		last = max(last, n.ID)
+	}
+	ready = make(map[string]int)
+	err = store.View(context.Background(), func(tx broker.ReadTx) error {
+		events, err := tx.Events(0, 1<<30)
+		for _, e := range events {
+			if line := eventLine(e, start, last); line != "" {
+				did = append(did, line)
+			}
+		}
+		nodes, _ := tx.Nodes(broker.NodeQuery{States: []broker.NodeState{broker.NodeReady}})
+		for _, n := range nodes {
+			ready[n.Pool]++
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return did, ready
+}
+
+// when gives a time without the nanoseconds by which the tokens of an account come
+// late, once for each time that they are counted.
+func when(start, at time.Time) time.Duration { return at.Sub(start).Round(time.Millisecond) }
+
+// eventLine says which action an event shows, "" for one that is the end of some
+// work, or part of another action.
+func eventLine(e broker.Event, start time.Time, last int64) string {
+	line := func(kind reconcile.Kind, node, session int64) string {
+		created := ""
+		if node > last {
+			created, node = fmt.Sprintf(" new %d", node-last), 0
+		}
+		return fmt.Sprintf("%v %s %s %d%s session %d", when(start, e.At), kind, e.Pool, node, created, session)
+	}
+	from, to := broker.NodeState(e.From), broker.NodeState(e.To)
+	switch {
+	case e.Kind == broker.EventSession && e.To == string(broker.SessionRetired):
+		return line(reconcile.ExpireSession, 0, e.SessionID)
+	case e.Kind == broker.EventSession && e.To == string(broker.SessionAbandoned):
+		return line(reconcile.AbandonSession, 0, e.SessionID)
+	case e.Kind != broker.EventNode:
+		return ""
+	case to == broker.NodeApplying && e.NodeID > last:
+		return line(reconcile.CreateNode, e.NodeID, 0)
+	case to == broker.NodeApplying:
+		return line(reconcile.ApplyNode, e.NodeID, 0)
+	case to == broker.NodeDestroying:
+		return line(reconcile.DestroyNode, e.NodeID, 0)
+	case to == broker.NodeReleasing && (from == broker.NodeReady || from == broker.NodeChecking), to == broker.NodeGone && from == broker.NodePlanned,
+		to == broker.NodeReleasing && e.Message == "no session holds it":
+		return line(reconcile.ReleaseNode, e.NodeID, 0)
+	}
+	return ""
+}
+
+// announced are the actions of a plan that events of a store show: the others
+// begin work that changes no state before it ends.
+func announced(c change, start time.Time, p plan.Plan) (lines []string) {
+	state := make(map[int64]broker.NodeState)
+	for _, n := range c.world.Nodes {
+		state[n.ID] = n.State
+	}
+	for _, a := range p.Actions {
+		switch a.Kind {
+		case reconcile.CheckNode, reconcile.RevokeNode, reconcile.HoldNode:
+			continue
+		case reconcile.ApplyNode:
+			if state[a.NodeID] != broker.NodePlanned {
+				continue // adopted
+			}
+		case reconcile.DestroyNode:
+			if state[a.NodeID] == broker.NodeDestroying {
+				continue // goes on
+			}
+		}
+		created := ""
+		if a.NewNode > 0 {
+			created = fmt.Sprintf(" new %d", a.NewNode)
+		}
+		lines = append(lines, fmt.Sprintf("%v %s %s %d%s session %d", when(start, a.At), a.Kind, a.Pool, a.NodeID, created, a.SessionID))
+	}
+	return lines
+}
+
+// What plan announces is what a real loop does, action by action, in this order
+// and at these times, and the forecast of ready nodes comes true.
+func TestTheLoopDoesWhatThePlanSays(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		start := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // as in every bubble
+		c := drawChange(rt, start)
+		p := c.plan(start)
+		synctest.Test(t, func(*testing.T) {
+			did, ready := perform(rt, c, start, p)
+			if diff := cmp.Diff(announced(c, start, p), did); diff != "" {
+				rt.Errorf("announced and done (-announced +done):\n%s", diff)
+			}
+			for _, pool := range p.Pools {
+				if pool.Ready.End != ready[pool.Name] {
+					rt.Errorf("pool %s ends with %d ready nodes, the plan says %d", pool.Name, ready[pool.Name], pool.Ready.End)
+				}
+			}
+		})
+	})
+}
+
+// After what plan announced there is nothing to change, and nothing to do but what
+// sessions leave behind.
+func TestPlanningAgainSaysNothing(t *testing.T) {
+	start := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	rapid.Check(t, func(rt *rapid.T) {
+		c := drawChange(rt, start)
+		w := c.world
+		w.Pools = c.after.Pools
+		done := reconcile.Rehearse(start, w, reconcile.Script{
+			Accounts: c.after.Accounts, Horizon: 24 * time.Hour,
+			Durations: func(pool string) reconcile.Durations { return c.durations[pool] },
+		})
+		if !done.Complete {
+			rt.Fatalf("not done within a day: %d steps", len(done.Steps))
+		}
+		p := plan.Compute(start.Add(24*time.Hour), c.after, c.after, done.World, plan.Options{Observed: c.durations})
+		if p.Summary.Changes() || p.ExitCode() != plan.ExitNone {
+			rt.Errorf("changes: %+v", p.Summary)
+		}
+		if len(p.Actions) > 0 {
+			rt.Errorf("actions: %+v", p.Actions)
+		}
+	})
+}
+
+// A plan changes nothing of what it is given, and is the same again; its id is
+// that of the change, whatever the stock.
+func TestPlanIsAFunction(t *testing.T) {
+	start := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	rapid.Check(t, func(rt *rapid.T) {
+		c := drawChange(rt, start)
+		before := strings.Clone(fmt.Sprintf("%+v", c))
+		first := c.plan(start)
+		if after := fmt.Sprintf("%+v", c); before != after {
+			rt.Errorf("the plan changed its arguments:\n%s", cmp.Diff(before, after))
+		}
+		if diff := cmp.Diff(first, c.plan(start)); diff != "" {
+			rt.Errorf("the same plan is another one:\n%s", diff)
+		}
+		empty := c
+		empty.world = reconcile.World{Runs: 1}
+		if id := empty.plan(start.Add(time.Hour)).ID; id != first.ID {
+			rt.Errorf("without stock, an hour later, the id is %s, not %s", id, first.ID)
+		}
+		for i := range c.after.Pools {
+			other := c
+			other.after.Pools = slices.Clone(c.after.Pools)
+			other.after.Pools[i].Source.Generation = "another"
+			if id := other.plan(start).ID; id == first.ID {
+				rt.Errorf("pool %s is made from something else, and the id is the same", c.after.Pools[i].Name)
+			}
+		}
+	})
+}
