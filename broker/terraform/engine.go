@@ -328,7 +328,7 @@ func (e *Engine) Discard(n broker.Node) error {
 	return nil
 }
 
-func (e *Engine) templatesDir() string { return filepath.Join(e.Dir, "templates") }
+func (e *Engine) templatesDir() string { return filepath.Join(e.Dir, templatesName) }
 func (e *Engine) runsDir() string      { return filepath.Join(e.Dir, "runs") }
 func (e *Engine) nodesDir() string     { return filepath.Join(e.Dir, "nodes") }
 

@@ -55,31 +55,16 @@ func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, err
 		return broker.Source{}, errors.Join(all...)
 	}
 
-	root, err := filepath.EvalSymlinks(p.Module)
-	if err != nil {
-		return fail(broker.Wrap(broker.CodeInvalid, err, "there is no such directory").
-			WithHint("check the pool's module path: a relative one counts from the file that it stands in"))
-	}
-	if len(moduleFiles(root)) == 0 {
-		return fail(broker.Errorf(broker.CodeInvalid, "it has no .tf files").
-			WithHint("module names the directory that holds the module's .tf files"))
+	root, wrong := moduleRoot(p)
+	if wrong != nil {
+		return fail(wrong)
 	}
 	if inside, err := filepath.Rel(root, e.Dir); err == nil && filepath.IsLocal(inside) {
 		return fail(broker.Errorf(broker.CodeInvalid, "the data directory %s lies in it, and would be copied with it", e.Dir).
 			WithHint("move the module into a directory of its own, or choose another data directory"))
 	}
-	variables, canonical, err := canonicalVariables(p.Variables)
-	if err != nil {
-		return fail(broker.Errorf(broker.CodeInvalid, "the pool's variables are not an object"))
-	}
-	m, diags := readModule(root, root)
-	if diags.HasErrors() {
-		return fail(syntaxProblems(root, diags)...)
-	}
-	problems := append(m.checkContract(variables), checkSweep(root, variables)...)
-	_, mistakes := readErrorRules(root)
-	problems = append(problems, mistakes...)
-	if foreign := append(append(m.checkBackends(), checkSources(root)...), checkSweepTree(root)...); len(foreign) > 0 {
+	variables, canonical, problems, foreign := examine(root, p)
+	if len(foreign) > 0 {
 		return fail(append(foreign, problems...)...) // init would go there
 	}
 
@@ -165,6 +150,9 @@ func (e *Engine) addTemplate(ctx context.Context, root string) (string, []*broke
 	target := filepath.Join(e.templatesDir(), hash)
 	if exists(target) {
 		return hash, nil // the tree changed to one that is kept already
+	}
+	if err := noteManifest(dir); err != nil {
+		return internal(err)
 	}
 	locked := readLockFile(dir)
 	warnings, problems := e.initialise(ctx, root, dir)
