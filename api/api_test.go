@@ -229,6 +229,11 @@ func (f *fake) Stats(context.Context, broker.Tenant) ([]broker.Handouts, error) 
 	return []broker.Handouts{{TenantID: 2, Pool: "small", Nodes: 7}}, f.err
 }
 
+func (f *fake) Snapshot(_ context.Context, actor broker.Tenant) (broker.Snapshot, error) {
+	f.actor = actor
+	return broker.Snapshot{FormatVersion: broker.SnapshotVersion, Running: broker.Running{Pools: []broker.Pool{f.pool}, Runs: 8}}, f.err
+}
+
 func (f *fake) TenantDefaults() broker.TenantDefaults { return broker.TenantDefaults{} }
 
 func (f *fake) CreateHost(_ context.Context, actor broker.Tenant, h broker.Host) (broker.Host, error) {

@@ -58,6 +58,7 @@ var authorization = map[string]struct {
 	"GET /api/v1/whoami":                          {"", everyTenant},
 	"GET /api/v1/events":                          {"", everyTenant},
 	"GET /api/v1/stats":                           {"", everyTenant},
+	"GET /api/v1/snapshot":                        {"", adminOnly},
 	"GET /api/v1/legacy-keys":                     {"", adminOnly},
 	"GET /api/v1/rollouts":                        {"", adminOnly},
 	"POST /api/v1/rollouts/:name":                 {`{"order": "pause"}`, statuses{401, 401, 403, 403, 403, 409}}, // nothing is stale

@@ -224,6 +224,10 @@ func operations() []operation {
 			summary: "Tell of a push to the repository of the pools, as GitHub, Gitea or GitLab do", answers: []response{{status: http.StatusAccepted}},
 		},
 		{
+			id: "takeSnapshot", method: "GET", path: "/api/v1/snapshot", tag: "operation", who: admins,
+			summary: "Show what a plan compares a changed file with: settings, nodes, sessions; no secrets", answers: []response{ok(v1.SnapshotAnswer{})},
+		},
+		{
 			id: "health", method: "GET", path: "/health", tag: "operation", who: anybody,
 			summary: "Tell whether the broker can work", answers: []response{ok(v1.Health{}), {http.StatusServiceUnavailable, jsonType, v1.Error{}}},
 		},

@@ -40,6 +40,7 @@ func (s *server) routes() {
 	get(v1, "/whoami", s.tenant(s.whoami))
 	get(v1, "/events", s.tenant(s.streamEvents))
 	get(v1, "/stats", s.tenant(s.showStats))
+	get(v1, "/snapshot", s.tenant(s.showSnapshot))
 
 	get(v1, "/rollouts", s.tenant(s.listRollouts))
 	v1.POST("/rollouts/:name", s.tenant(s.orderRollout))

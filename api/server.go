@@ -70,6 +70,7 @@ type useCases interface {
 	LastEvent(ctx context.Context) (int64, error)
 	Stats(ctx context.Context, actor broker.Tenant) ([]broker.Handouts, error)
 
+	Snapshot(ctx context.Context, actor broker.Tenant) (broker.Snapshot, error)
 	Rollouts(ctx context.Context, actor broker.Tenant) ([]broker.RolloutStatus, error)
 	OrderRollout(ctx context.Context, actor broker.Tenant, pool string, order broker.RolloutOrder, reason string) (broker.RolloutStatus, error)
 	Reload(ctx context.Context, actor broker.Tenant) (broker.Reload, error)

@@ -23,7 +23,8 @@ type KeyHasher interface {
 }
 
 // Config is what a [Broker] is made of. All fields but ImportedKeys, Logs,
-// Workspaces, Reloader, Outlook and ContextualizeTimeout are required.
+// Workspaces, Reloader, Outlook, ContextualizeTimeout and those for snapshots are
+// required.
 type Config struct {
 	Store          Store
 	Contextualizer Contextualizer
@@ -34,8 +35,14 @@ type Config struct {
 	Workspaces     Workspacer // for the workspaces of held nodes alone
 	Reloader       Reloader   // for Reload and LastReload alone
 	Outlook        Outlook    // nil: pools have no schedules, and never rest
-	Log            *slog.Logger
-	Now            func() time.Time
+
+	// For snapshots alone: the modules, and how many Terraform runs may be in flight
+	// at once. Both may be zero.
+	Modules ModuleReader
+	Runs    int
+
+	Log *slog.Logger
+	Now func() time.Time
 	// Wake tells the reconcile loop that there may be work. It must not block.
 	Wake func()
 	// ContextualizeTimeout bounds the SSH work on one node of a request; 0 means
@@ -66,6 +73,7 @@ type Broker struct {
 	lastUsed map[int64]time.Time // by tenant: logins that are not written down yet
 
 	defaults atomic.Pointer[TenantDefaults]
+	poolsDir atomic.Pointer[string]
 
 	imported *importedLine
 	writable writable

@@ -39,9 +39,9 @@ func (t Tenant) Active() bool { return t.RetiredAt.IsZero() }
 // TenantDefaults is what holds for tenants that set nothing of their own. A nil
 // field means Duffy's default.
 type TenantDefaults struct {
-	NodeQuota          *int
-	SessionLifetime    *time.Duration
-	SessionLifetimeMax *time.Duration
+	NodeQuota          *int           `json:"node_quota,omitempty"`
+	SessionLifetime    *time.Duration `json:"session_lifetime,omitempty"`
+	SessionLifetimeMax *time.Duration `json:"session_lifetime_max,omitempty"`
 }
 
 // Quota is how many nodes t may hold at once. Admins have none: the number then

@@ -50,6 +50,8 @@ import (
 
 // File is what a pools.hcl says.
 type File struct {
+	// Root is the directory that the file is in, absolute: path.root.
+	Root string
 	// Terraform holds the settings of the terraform block, or the built-in ones.
 	Terraform Terraform
 	// Pools are in the order of the file, complete and checked, with an absolute
@@ -109,7 +111,7 @@ func Load(path string) (*File, hcl.Diagnostics) {
 	if err != nil {
 		return f, hcl.Diagnostics{unreadable(path, err)}
 	}
-	l.root = root
+	l.root, f.Root = root, root
 	l.context = l.evalContext()
 	pools, accounts, legacy := l.file(body, &f.Terraform)
 

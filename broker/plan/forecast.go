@@ -19,7 +19,7 @@ func (c *computation) look(w reconcile.World) {
 	if s.End.IsZero() {
 		s.End = c.now
 	}
-	c.plan.Assumed.Window = rehearsed.Window
+	c.plan.Assumed.Window = Seconds(rehearsed.Window)
 
 	last := int64(0)
 	for _, n := range w.Nodes {
@@ -140,7 +140,7 @@ func (c *computation) takeStock(byName map[string]int) {
 			p.Stock.Provisioning++
 		case broker.NodeReserved, broker.NodeContextualizing, broker.NodeDeployed, broker.NodeLost:
 			p.Stock.Lent++
-			if session, active := sessions[n.SessionID]; active {
+			if session := sessions[n.SessionID]; session.State == broker.SessionActive {
 				p.Lent = append(p.Lent, Lent{NodeID: n.ID, SessionID: n.SessionID, Until: session.ExpiresAt})
 				onRemoved[n.SessionID] = onRemoved[n.SessionID] || p.Kind == Removed
 			}
@@ -173,6 +173,10 @@ func (c *computation) followStock(byName map[string]int, r reconcile.Rehearsal, 
 	for _, n := range c.world.Nodes {
 		generation[n.ID] = n.Source.Generation
 	}
+	surplus := make(map[string]int) // stock above the fill level, stale one first
+	for i, p := range c.plan.Pools {
+		surplus[p.Name] = p.Stock.Ready - c.sides[i].fill()
+	}
 	for _, step := range r.Steps {
 		i, known := byName[step.Pool]
 		if !known || !releasesStock(step) {
@@ -185,8 +189,12 @@ func (c *computation) followStock(byName map[string]int, r reconcile.Rehearsal, 
 		if s.new == nil || generation[step.NodeID] == s.new.Source.Generation || generation[step.NodeID] == "" {
 			continue
 		}
+		if surplus[p.Name] > 0 { // it goes, and nothing takes its place
+			surplus[p.Name]--
+			continue
+		}
 		if p.Rollout == nil {
-			p.Rollout = &Rollout{MadeFirst: true}
+			p.Rollout = new(Rollout)
 		}
 		p.Rollout.Nodes = append(p.Rollout.Nodes, Departure{step.NodeID, step.At})
 	}
@@ -202,11 +210,10 @@ func (c *computation) followStock(byName map[string]int, r reconcile.Rehearsal, 
 	for i := range c.plan.Pools {
 		p := &c.plan.Pools[i]
 		if p.Rollout == nil && left[p.Name] > 0 {
-			p.Rollout = &Rollout{MadeFirst: true}
+			p.Rollout = new(Rollout)
 		}
 		if p.Rollout != nil {
 			p.Rollout.Left = left[p.Name]
-			p.Rollout.MadeFirst = c.madeFirst(*p)
 		}
 		if p.Kind == Removed {
 			p.Drain = c.drain(*p, existing[p.Name])
@@ -214,32 +221,12 @@ func (c *computation) followStock(byName map[string]int, r reconcile.Rehearsal, 
 	}
 }
 
-// madeFirst tells whether a node is made before the first stale one goes.
-func (c *computation) madeFirst(p Pool) bool {
-	for _, a := range c.plan.Actions {
-		if a.Pool != p.Name {
-			continue
-		}
-		switch a.Kind { //nolint:exhaustive // the others make and take nothing
-		case reconcile.CreateNode:
-			return true
-		case reconcile.ReleaseNode:
-			if len(p.Rollout.Nodes) > 0 && a.NodeID == p.Rollout.Nodes[0].NodeID {
-				// Stock above the fill level goes without anything in its place.
-				return p.Stock.Ready > c.newFill(p.Name)
-			}
-		}
+// fill is the fill level that a pool will have.
+func (s side) fill() int {
+	if s.new == nil {
+		return 0
 	}
-	return true
-}
-
-func (c *computation) newFill(name string) int {
-	for i, p := range c.plan.Pools {
-		if p.Name == name && c.sides[i].new != nil {
-			return c.sides[i].new.FillLevel
-		}
-	}
-	return 0
+	return s.new.FillLevel
 }
 
 // drain says how a pool gets empty.
@@ -297,7 +284,7 @@ func (c *computation) followLevels(byName map[string]int, r reconcile.Rehearsal)
 				ready.Lowest, ready.LowestAt = point.Ready, point.At
 			}
 		}
-		fill := c.newFill(name)
+		fill := c.sides[i].fill()
 		for k := len(all) - 1; k >= 0 && all[k].Ready >= fill && fill > 0; k-- {
 			ready.Full = all[k].At
 			if k == 0 {
@@ -308,6 +295,9 @@ func (c *computation) followLevels(byName map[string]int, r reconcile.Rehearsal)
 			ready.Points = thin(all)
 		}
 		p.Ready = ready
+		if p.Rollout != nil {
+			p.Rollout.MadeFirst = ready.Lowest >= min(ready.Now, fill)
+		}
 	}
 }
 

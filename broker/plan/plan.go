@@ -220,7 +220,7 @@ type Stock struct {
 // Rollout is the order and the pace in which stale stock is replaced.
 type Rollout struct {
 	// MadeFirst: a new node is ready before a stale one goes. Else the pool is at
-	// its maximum, and a stale one has to go first.
+	// its maximum, at least until an old one is destroyed, and the stock dips.
 	MadeFirst bool        `json:"made_first"`
 	Nodes     []Departure `json:"nodes"` // in order
 	// Left are stale nodes that are still there when the forecast ends.
@@ -314,14 +314,32 @@ type PolicyResult struct {
 // Assumptions are what the forecast takes for granted, besides that nobody asks
 // for nodes and that everything succeeds.
 type Assumptions struct {
-	Default  reconcile.Durations            `json:"default_durations"` // nanoseconds
-	Observed map[string]reconcile.Durations `json:"observed_durations,omitempty"`
-	Runs     int                            `json:"runs"`    // Terraform runs at once
-	Horizon  time.Duration                  `json:"horizon"` // nanoseconds
+	Default  Times            `json:"default_durations"`
+	Observed map[string]Times `json:"observed_durations,omitempty"` // by pool
+	Runs     int              `json:"runs"`                         // Terraform runs at once
+	Horizon  Seconds          `json:"horizon"`
 	// Window is the longest time by which an action may be announced too late, since
-	// there is too much to forecast it all in detail. Nanoseconds.
-	Window time.Duration `json:"window,omitempty"`
+	// there is too much to forecast it all in detail.
+	Window Seconds `json:"window,omitempty"`
 }
+
+// Times are how long work on a node takes; 0: not known.
+type Times struct {
+	Create  Seconds `json:"create,omitempty"`
+	Check   Seconds `json:"check,omitempty"`
+	Revoke  Seconds `json:"revoke,omitempty"`
+	Destroy Seconds `json:"destroy,omitempty"`
+}
+
+func timesOf(d reconcile.Durations) Times {
+	return Times{Seconds(d.Create), Seconds(d.Check), Seconds(d.Revoke), Seconds(d.Destroy)}
+}
+
+// Seconds is a duration that is a number of seconds in JSON.
+type Seconds time.Duration
+
+// MarshalJSON implements [json.Marshaler].
+func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
 
 // Action is one step of the loop.
 type Action struct {
@@ -361,8 +379,14 @@ func Compute(now time.Time, before, after Config, w reconcile.World, o Options) 
 	}
 	c := computation{now: now, before: before, after: after, options: o, plan: Plan{
 		FormatVersion: FormatVersion, At: now, Against: o.Against, Policy: o.Policy,
-		Assumed: Assumptions{Default: DefaultDurations(), Observed: o.Observed, Runs: w.Runs, Horizon: o.Horizon},
+		Assumed: Assumptions{Default: timesOf(DefaultDurations()), Runs: w.Runs, Horizon: Seconds(o.Horizon)},
 	}}
+	for pool, d := range o.Observed {
+		if c.plan.Assumed.Observed == nil {
+			c.plan.Assumed.Observed = make(map[string]Times, len(o.Observed))
+		}
+		c.plan.Assumed.Observed[pool] = timesOf(d)
+	}
 	c.compare()
 	c.suggestMoves()
 	c.look(w)

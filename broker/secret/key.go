@@ -64,6 +64,10 @@ func (k Key) GoString() string { return k.String() }
 // LogValue gives the id.
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.ID()) }
 
+// Derive gives the key of one purpose that the rest of the program has for it.
+// Nothing else can be told from it.
+func (k Key) Derive(purpose string) []byte { return k.subkey("derived/" + purpose) }
+
 // subkey derives the key of one purpose.
 func (k Key) subkey(purpose string) []byte {
 	key, err := hkdf.Key(sha256.New, k.root, nil, "duffy-broker/"+purpose, keySize)

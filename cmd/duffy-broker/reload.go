@@ -155,6 +155,8 @@ func (d *daemon) applyPools(ctx context.Context, file *config.File) (int, error)
 	}
 	d.legacy.Store(legacySettings(file.Legacy))
 	d.broker.SetTenantDefaults(file.TenantDefaults)
+	d.broker.SetPoolsDir(file.Root)
+	d.noteRunning(ctx)
 	d.loop.Wake()
 	return len(pools), nil
 }

@@ -105,6 +105,7 @@ func newRootCommand(s streams) *cobra.Command {
 	root.SetErr(s.err)
 	root.AddCommand(
 		newServeCommand(s),
+		newPlanCommand(s),
 		newClientCommand(s),
 		newLegacyCommand(s),
 		newNodeCommand(s),

@@ -189,7 +189,9 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	}
 	contextualizer := ssh.New(signer, log)
 	workspaces := new(engineWorkspaces)
+	runs := terraformRuns(ctx, log, file.Terraform)
 	d.broker = broker.New(broker.Config{
+		Modules: keptModules{dir.path}, Runs: runs,
 		Store: store, Contextualizer: contextualizer, Keys: keys, ImportedKeys: secret.Bcrypt{}, Pools: d.pools, Log: log, Now: time.Now,
 		Logs: engineLogs{&d}, Workspaces: workspaces, Reloader: d.reloader, Outlook: reconcile.Outlook{}, Wake: func() { d.loop.Wake() },
 	})
@@ -212,10 +214,13 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 		return err
 	}
 	d.pools.Set(pools, file.Accounts...)
+	d.broker.SetPoolsDir(file.Root)
 	if err := source.accept(revision); err != nil {
 		return err
 	}
 	d.reloader.started(revision, len(pools))
+	d.keys = keys
+	d.noteRunning(ctx)
 	d.prune = func(ctx context.Context) error {
 		return errors.Join(pruneTemplates(ctx, store, d.engine, d.pools.All()), d.broker.TidyWorkspaces(ctx))
 	}
@@ -232,7 +237,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	d.loop = reconcile.New(reconcile.Config{
 		Soon: d.sweeper.Soon, ObservePass: d.meters.observePass,
 		Store: store, Provisioner: d.meters.Provisioner(d.engine), Contextualizer: contextualizer, Pools: d.pools,
-		Serving: d.broker.Serving, Unmet: d.broker.Unmet, Runs: terraformRuns(ctx, log, file.Terraform), Log: log, Now: time.Now, Observe: d.observe,
+		Serving: d.broker.Serving, Unmet: d.broker.Unmet, Runs: runs, Log: log, Now: time.Now, Observe: d.observe,
 	})
 	if err := d.introduce(ctx, id); err != nil {
 		return err
@@ -279,6 +284,7 @@ type daemon struct {
 	poll      time.Duration // how often to look for changed pools; 0: never
 	reloader  *reloader
 	reseal    *resealer
+	keys      *secret.Keyring
 	prune     func(context.Context) error // removes module copies and workspaces that nobody needs any more
 
 	mu     sync.Mutex

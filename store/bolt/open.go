@@ -50,7 +50,7 @@ func Open(path string, o Options) (*Store, error) {
 	if err := create(path); err != nil {
 		return nil, openError(path, err)
 	}
-	db, file, err := openFile(path, o.Timeout)
+	db, file, err := openFile(path, bbolt.Options{Timeout: o.Timeout})
 	if err != nil {
 		return nil, openError(path, err)
 	}
@@ -116,7 +116,7 @@ func create(path string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	db, _, err := openFile(f.Name(), 0)
+	db, _, err := openFile(f.Name(), bbolt.Options{})
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func syncDir(dir string) error {
 }
 
 // openFile opens an existing file and turns bbolt's panics into errors.
-func openFile(path string, timeout time.Duration) (db *bbolt.DB, file *os.File, err error) {
+func openFile(path string, o bbolt.Options) (db *bbolt.DB, file *os.File, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
@@ -157,16 +157,14 @@ func openFile(path string, timeout time.Duration) (db *bbolt.DB, file *os.File, 
 			}
 		}
 	}()
-	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:      timeout,
-		FreelistType: bbolt.FreelistMapType, // allocation stays cheap after a large prune
-		NoStatistics: true,
-		OpenFile: func(name string, flag int, perm os.FileMode) (f *os.File, err error) {
-			f, err = os.OpenFile(name, flag&^os.O_CREATE, perm) //nolint:gosec // the operator's choice of file
-			file = f
-			return f, err
-		},
-	})
+	o.FreelistType = bbolt.FreelistMapType // allocation stays cheap after a large prune
+	o.NoStatistics = true
+	o.OpenFile = func(name string, flag int, perm os.FileMode) (f *os.File, err error) {
+		f, err = os.OpenFile(name, flag&^os.O_CREATE, perm) //nolint:gosec // the operator's choice of file
+		file = f
+		return f, err
+	}
+	db, err = bbolt.Open(path, 0o600, &o)
 	return db, file, err
 }
 

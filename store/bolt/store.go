@@ -24,6 +24,8 @@ type Store struct {
 	stopped chan struct{} // closed when the writer has ended
 	close   func() error
 	changes changeLog
+	// readOnly: see OpenReadOnly.
+	readOnly bool
 
 	// broken is the damage that was met while writing. Only the writer touches
 	// it until stopped is closed.

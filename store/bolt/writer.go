@@ -49,6 +49,9 @@ func (s *Store) update(ctx context.Context, fn func(*tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if s.readOnly {
+		return errReadOnly(s.path)
+	}
 	c := newCall()
 	select {
 	case s.calls <- c:

@@ -1,0 +1,98 @@
+package plan
+
+import (
+	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/reconcile"
+)
+
+// Running gives what a broker runs with as one side of a comparison.
+func Running(r broker.Running) Config {
+	return Config{Pools: r.Pools, Accounts: r.Accounts, TenantDefaults: r.TenantDefaults, Modules: r.Modules}
+}
+
+// World gives the world that a snapshot shows. Where the broker was running, work
+// on nodes is in progress, and requests that are being served will be; else the
+// next start does what it does after a crash.
+func World(s broker.Snapshot, running bool) reconcile.World {
+	w := reconcile.World{
+		Runs: s.Runs, Health: make(map[string]broker.PoolHealth, len(s.Health)), Busy: make(map[int64]bool),
+		Nodes: make([]broker.Node, 0, len(s.Nodes)), Sessions: make([]broker.Session, 0, len(s.Sessions)),
+	}
+	for _, h := range s.Health {
+		w.Health[h.Pool] = h
+	}
+	pools := make(map[int64]string, len(s.Nodes))
+	for _, n := range s.Nodes {
+		pools[n.ID] = n.Pool
+		node := broker.Node{
+			ID: n.ID, Pool: n.Pool, State: n.State, Since: n.Since, CreatedAt: n.CreatedAt,
+			Source: broker.Source{Template: n.Template, Generation: n.Generation}, Account: n.Account,
+			SessionID: n.SessionID, Touched: n.Touched, Attempts: n.Attempts, RetryAt: n.RetryAt,
+		}
+		if n.Held {
+			node.Hold = &broker.Hold{Since: n.Since, From: n.State}
+		}
+		if running {
+			if atWork(node, s) {
+				w.Busy[n.ID] = true
+			}
+			if node.State == broker.NodeReserved || node.State == broker.NodeContextualizing {
+				node.State, node.Touched = broker.NodeDeployed, true
+			}
+		}
+		w.Nodes = append(w.Nodes, node)
+	}
+	for _, session := range s.Sessions {
+		state := session.State
+		if running {
+			state = broker.SessionActive
+		}
+		b := broker.Session{ID: session.ID, State: state, ExpiresAt: session.ExpiresAt}
+		for _, id := range session.Nodes {
+			b.Nodes = append(b.Nodes, broker.LentNode{ID: id, Pool: pools[id]})
+		}
+		w.Sessions = append(w.Sessions, b)
+	}
+	return w
+}
+
+// atWork tells whether a running broker works on a node.
+func atWork(n broker.Node, s broker.Snapshot) bool {
+	switch n.State {
+	case broker.NodeApplying, broker.NodeChecking:
+		return true
+	case broker.NodeReleasing:
+		return n.Touched
+	case broker.NodeDestroying: // else it waits for its next try, or for its turn
+		return n.Attempts == 0 || !n.RetryAt.IsZero() && n.RetryAt.Before(s.At)
+	case broker.NodePlanned, broker.NodeReady, broker.NodeReserved, broker.NodeContextualizing, broker.NodeDeployed,
+		broker.NodeLost, broker.NodeFailed, broker.NodeHeld, broker.NodeGone:
+	}
+	return false
+}
+
+// Full gives the world of a broker whose stock is full, of what the pools are made
+// from, and of whom nothing is lent.
+func Full(c Config, runs int) reconcile.World {
+	w := reconcile.World{Runs: runs}
+	for _, p := range c.Pools {
+		for range p.FillLevel {
+			w.Nodes = append(w.Nodes, broker.Node{
+				ID: int64(len(w.Nodes) + 1), Pool: p.Name, State: broker.NodeReady, Source: p.Source, Account: p.Account,
+			})
+		}
+	}
+	return w
+}
+
+// Durations are those that a snapshot has observed.
+func Durations(s broker.Snapshot) map[string]reconcile.Durations {
+	if len(s.Observed) == 0 {
+		return nil
+	}
+	all := make(map[string]reconcile.Durations, len(s.Observed))
+	for pool, t := range s.Observed {
+		all[pool] = reconcile.Durations{Create: t.Create, Check: t.Check, Destroy: t.Destroy}
+	}
+	return all
+}

@@ -1,0 +1,262 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// SnapshotVersion is the version of a [Snapshot]'s JSON. Fields may be added
+// within a major version.
+const SnapshotVersion = "1.0"
+
+// Running is what a broker runs with, as far as a plan needs it. It holds no secret.
+type Running struct {
+	// Root is the directory of pools.hcl. Modules in it are relative to it; values
+	// of variables may begin with it.
+	Root           string         `json:"root"`
+	Pools          []Pool         `json:"pools"`
+	Accounts       []Account      `json:"accounts,omitempty"`
+	TenantDefaults TenantDefaults `json:"tenant_defaults"`
+	// Runs is how many Terraform runs may be in flight at once.
+	Runs int `json:"runs"`
+	// Modules are those that pools are made from, by template.
+	Modules map[string]Module `json:"modules,omitempty"`
+	// MaskKey is what sensitive variables are masked with; absent where KeyID says
+	// who knows it.
+	MaskKey []byte `json:"mask_key,omitempty"`
+	KeyID   string `json:"key_id,omitempty"`
+}
+
+// Snapshot is what a plan needs to know of a broker. It holds no secret.
+type Snapshot struct {
+	FormatVersion string    `json:"format_version"`
+	At            time.Time `json:"at"`
+	Running
+	Nodes    []SnapshotNode     `json:"nodes"` // all that exist
+	Sessions []SnapshotSession  `json:"sessions"`
+	Health   []PoolHealth       `json:"health,omitempty"`   // without messages
+	Observed map[string]Timings `json:"observed,omitempty"` // by pool
+}
+
+// SnapshotNode is a node in brief.
+type SnapshotNode struct {
+	ID         int64     `json:"id"`
+	Pool       string    `json:"pool"`
+	State      NodeState `json:"state"`
+	Since      time.Time `json:"since"`
+	CreatedAt  time.Time `json:"created_at"`
+	Template   string    `json:"template"`
+	Generation string    `json:"generation"`
+	Account    string    `json:"account,omitempty"`
+	SessionID  int64     `json:"session_id,omitempty"`
+	Touched    bool      `json:"touched,omitempty"`
+	Held       bool      `json:"held,omitempty"` // or to be held
+	Attempts   int       `json:"attempts,omitempty"`
+	RetryAt    time.Time `json:"retry_at,omitzero"`
+}
+
+// SnapshotSession is a session in brief.
+type SnapshotSession struct {
+	ID        int64        `json:"id"`
+	State     SessionState `json:"state"`
+	ExpiresAt time.Time    `json:"expires_at"`
+	Nodes     []int64      `json:"nodes"`
+}
+
+// Timings are how long work on a pool's nodes took of late; 0: not known.
+type Timings struct {
+	Create  time.Duration `json:"create,omitempty"`
+	Check   time.Duration `json:"check,omitempty"`
+	Destroy time.Duration `json:"destroy,omitempty"`
+}
+
+// Snapshot gives what a plan needs to know. CodeForbidden unless actor is an admin.
+func (b *Broker) Snapshot(ctx context.Context, actor Tenant) (Snapshot, error) {
+	if !actor.IsAdmin {
+		return Snapshot{}, errAdminsOnly("see what the broker runs with")
+	}
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails: it ends the program instead (crypto/rand)
+	running, err := b.Running(key)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	running.MaskKey = key
+	return TakeSnapshot(ctx, b.cfg.Store, b.cfg.Now(), running)
+}
+
+// SetPoolsDir says in which directory the pools' file lies that the pools are from.
+func (b *Broker) SetPoolsDir(dir string) { b.poolsDir.Store(&dir) }
+
+// Running gives what the broker runs with, its sensitive variables masked with key.
+func (b *Broker) Running(key []byte) (Running, error) {
+	pools, accounts := b.cfg.Pools.File()
+	r := Running{Accounts: accounts, TenantDefaults: b.TenantDefaults(), Runs: b.cfg.Runs, Modules: make(map[string]Module)}
+	if dir := b.poolsDir.Load(); dir != nil {
+		r.Root = *dir
+	}
+	for _, p := range pools {
+		m, known := r.Modules[p.Source.Template]
+		if !known && b.cfg.Modules != nil {
+			var err error
+			if m, err = b.cfg.Modules.ReadModule(p.Source.Template); err != nil && CodeOf(err) != CodeNotFound {
+				return Running{}, Wrap(CodeInternal, err, "the module of pool %q can't be read", p.Name)
+			} else if err == nil {
+				r.Modules[p.Source.Template] = m
+			}
+		}
+		p, err := Described(p, r.Root, key, m)
+		if err != nil {
+			return Running{}, Wrap(CodeInternal, err, "pool %q", p.Name)
+		}
+		r.Pools = append(r.Pools, p)
+	}
+	return r, nil
+}
+
+// Described gives a pool as others may see it: its sensitive variables masked, and
+// its module relative to root, if it lies there.
+func Described(p Pool, root string, key []byte, m Module) (Pool, error) {
+	masked, err := MaskVariables(key, p.Variables, m.Sensitive)
+	if err != nil {
+		return p, err
+	}
+	p.Variables, p.Source.Variables = masked, nil
+	if inside, err := filepath.Rel(root, p.Module); err == nil && root != "" && filepath.IsLocal(inside) {
+		p.Module = "./" + filepath.ToSlash(inside)
+	}
+	return p, nil
+}
+
+// Rebased gives a pool as it would be if pools.hcl lay in another directory: paths
+// in its variables and commands that begin with from begin with to.
+func Rebased(p Pool, from, to string) Pool {
+	if from == to || len(from) < 2 || to == "" {
+		return p
+	}
+	replace := func(text string) string {
+		var b strings.Builder
+		for {
+			before, after, found := strings.Cut(text, from)
+			b.WriteString(before)
+			if !found {
+				return b.String()
+			}
+			end := after == "" || strings.ContainsRune("/\"' :,;\\\n", rune(after[0])) // else it is another path
+			b.WriteString(map[bool]string{true: to, false: from}[end])
+			text = after
+		}
+	}
+	p.Variables = json.RawMessage(replace(string(p.Variables)))
+	p.Ready.Command = replace(p.Ready.Command)
+	return p
+}
+
+// TakeSnapshot reads what a plan needs to know of a store, in one transaction.
+func TakeSnapshot(ctx context.Context, store Store, now time.Time, r Running) (s Snapshot, err error) {
+	err = store.View(ctx, func(tx ReadTx) error {
+		s = Snapshot{FormatVersion: SnapshotVersion, At: now, Running: r, Nodes: []SnapshotNode{}, Sessions: []SnapshotSession{}}
+		nodes, err := tx.Nodes(NodeQuery{})
+		if err != nil {
+			return err
+		}
+		for _, n := range nodes {
+			if n.State != NodeGone {
+				s.Nodes = append(s.Nodes, snapshotNode(n))
+			}
+		}
+		sessions, err := tx.Sessions(SessionQuery{States: []SessionState{SessionPreparing, SessionActive}})
+		if err != nil {
+			return err
+		}
+		for _, session := range sessions {
+			brief := SnapshotSession{ID: session.ID, State: session.State, ExpiresAt: session.ExpiresAt, Nodes: []int64{}}
+			for _, lent := range session.Nodes {
+				brief.Nodes = append(brief.Nodes, lent.ID)
+			}
+			s.Sessions = append(s.Sessions, brief)
+		}
+		if s.Health, err = tx.PoolHealths(); err != nil {
+			return err
+		}
+		for i := range s.Health {
+			s.Health[i].Message = ""
+		}
+		s.Observed, err = observe(tx, nodes)
+		return err
+	})
+	return s, err
+}
+
+func snapshotNode(n Node) SnapshotNode {
+	return SnapshotNode{
+		ID: n.ID, Pool: n.Pool, State: n.State, Since: n.Since, CreatedAt: n.CreatedAt,
+		Template: n.Source.Template, Generation: n.Source.Generation, Account: n.Account,
+		SessionID: n.SessionID, Touched: n.Touched, Held: n.Hold != nil, Attempts: n.Attempts, RetryAt: n.RetryAt,
+	}
+}
+
+const (
+	// observedNodes is how many of a pool's newest nodes are looked at for timings.
+	observedNodes = 20
+	// observedTimes is how many of each kind are enough.
+	observedTimes = 9
+)
+
+// observe finds out how long work on the nodes of each pool took of late.
+func observe(tx ReadTx, nodes []Node) (map[string]Timings, error) {
+	type samples struct {
+		looked                 int
+		create, check, destroy []time.Duration
+	}
+	pools := make(map[string]*samples)
+	for _, n := range slices.Backward(nodes) {
+		s := pools[n.Pool]
+		if s == nil {
+			s = new(samples)
+			pools[n.Pool] = s
+		}
+		if s.looked++; s.looked > observedNodes {
+			continue
+		}
+		runs, err := tx.Runs(n.ID)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range runs {
+			took := r.Ended.Sub(r.Began)
+			switch {
+			case r.Class != "" || took < 0:
+			case r.Operation == "apply":
+				s.create = append(s.create, took)
+				if n.State == NodeReady && n.SessionID == 0 && !n.Since.Before(r.Ended) {
+					s.check = append(s.check, n.Since.Sub(r.Ended))
+				}
+			case r.Operation == "destroy":
+				s.destroy = append(s.destroy, took)
+			}
+		}
+	}
+	observed := make(map[string]Timings)
+	for name, s := range pools {
+		t := Timings{Create: median(s.create), Check: median(s.check), Destroy: median(s.destroy)}
+		if t != (Timings{}) {
+			observed[name] = t
+		}
+	}
+	return observed, nil
+}
+
+// median gives the middle one of the newest, to the second above, 0 of none.
+func median(samples []time.Duration) time.Duration {
+	if len(samples) == 0 {
+		return 0
+	}
+	newest := slices.Sorted(slices.Values(samples[:min(len(samples), observedTimes)]))
+	return (newest[len(newest)/2] + time.Second - 1).Truncate(time.Second)
+}

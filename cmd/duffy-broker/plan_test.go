@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/config"
+	"github.com/duffy-broker/duffy-broker/broker/plan"
+	"github.com/duffy-broker/duffy-broker/cmd/duffy-broker/view"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// planCase is a change of the corpus in testdata/plan: the files before and after,
+// and, unless the stock is taken for full, world.json.
+type planCase struct {
+	t   *testing.T
+	dir string
+}
+
+var planStart = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+// config reads one side.
+func (c planCase) config(side string) plan.Config {
+	c.t.Helper()
+	dir := absoluteDir(filepath.Join(c.dir, side, "pools.hcl"))
+	if _, err := os.Stat(dir); os.IsNotExist(err) {
+		return plan.Config{}
+	}
+	file, diags := config.Load(filepath.Join(dir, "pools.hcl"))
+	if diags.HasErrors() {
+		c.t.Fatal(diags)
+	}
+	with, err := configOf(file, []byte("key"), dir, func(p broker.Pool) broker.Pool { return broker.Rebased(p, dir, "/srv/pools") })
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for i := range with.Pools { // what several cases share lies outside
+		if inside, err := filepath.Rel(filepath.Dir(filepath.Dir(dir)), with.Pools[i].Module); err == nil && filepath.IsAbs(with.Pools[i].Module) {
+			with.Pools[i].Module = inside
+		}
+	}
+	return with
+}
+
+// compute plans the change.
+func (c planCase) compute() plan.Plan {
+	c.t.Helper()
+	before, after := c.config("before"), c.config("after")
+	text, err := os.ReadFile(filepath.Join(c.dir, "world.json"))
+	if os.IsNotExist(err) {
+		o := plan.Options{Against: plan.Against{Kind: "base", Name: "main (0123456789)", AssumedFull: true}, MaskKey: []byte("key")}
+		return plan.Compute(planStart, before, after, plan.Full(before, 8), o)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var w struct {
+		Running  bool
+		Sessions []struct {
+			ID      int64
+			Expires string
+			State   broker.SessionState
+		}
+		Nodes []struct {
+			Pool    string
+			State   broker.NodeState
+			Count   int
+			Session int64
+			Age     string
+			Older   bool
+		}
+		Observed map[string]struct{ Create, Check, Destroy string }
+	}
+	if err := json.Unmarshal(text, &w); err != nil {
+		c.t.Fatal(err)
+	}
+	duration := func(text string) time.Duration {
+		if text == "" {
+			return 0
+		}
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		return d
+	}
+	s := broker.Snapshot{At: planStart, Running: broker.Running{Runs: 8}, Observed: map[string]broker.Timings{}}
+	for _, session := range w.Sessions {
+		state := session.State
+		if state == "" {
+			state = broker.SessionActive
+		}
+		s.Sessions = append(s.Sessions, broker.SnapshotSession{ID: session.ID, State: state, ExpiresAt: planStart.Add(duration(session.Expires))})
+	}
+	for _, group := range w.Nodes {
+		for range group.Count {
+			n := broker.SnapshotNode{ID: int64(len(s.Nodes) + 1), Pool: group.Pool, State: group.State, Since: planStart.Add(-duration(group.Age)), SessionID: group.Session}
+			for _, p := range before.Pools {
+				if p.Name == group.Pool {
+					n.Generation, n.Template = p.Source.Generation, p.Source.Template
+				}
+			}
+			if group.Older {
+				n.Generation = "older"
+			}
+			n.Touched = group.Session != 0
+			n.Held = group.State == broker.NodeHeld
+			for i := range s.Sessions {
+				if s.Sessions[i].ID == group.Session {
+					s.Sessions[i].Nodes = append(s.Sessions[i].Nodes, n.ID)
+				}
+			}
+			s.Nodes = append(s.Nodes, n)
+		}
+	}
+	for pool, t := range w.Observed {
+		s.Observed[pool] = broker.Timings{Create: duration(t.Create), Check: duration(t.Check), Destroy: duration(t.Destroy)}
+	}
+	against := plan.Against{Kind: "data_dir", Name: "data"}
+	if w.Running {
+		against = plan.Against{Kind: "server", Name: "http://127.0.0.1:8080/api/v1"}
+	}
+	return plan.Compute(planStart, before, after, plan.World(s, w.Running), plan.Options{Against: against, MaskKey: []byte("key"), Observed: plan.Durations(s)})
+}
+
+// TestPlanCorpus compares what plan prints for each change of testdata/plan, in
+// all formats. Make the files with: go test ./cmd/duffy-broker -run TestPlanCorpus -update
+func TestPlanCorpus(t *testing.T) {
+	dirs, err := filepath.Glob("testdata/plan/[0-9]*")
+	if err != nil || len(dirs) < 25 {
+		t.Fatalf("%d changes, %v; want 25 at least", len(dirs), err)
+	}
+	ids := make(map[string]string)
+	for _, dir := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			p := planCase{t, dir}.compute()
+			for format, file := range map[string]string{view.Text: "expected.txt", view.JSON: "expected.json", view.Markdown: "expected.md"} {
+				var got bytes.Buffer
+				if err := view.Plan(&got, p, view.PlanOptions{Format: format, MaxSize: 65_000}); err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(got.String(), "very-secret") {
+					t.Errorf("%s shows the value of a sensitive variable", format)
+				}
+				compareGolden(t, filepath.Join(dir, file), got.String())
+			}
+			ids[filepath.Base(dir)] = p.ID
+		})
+	}
+	// One may plan without a broker, and confirm the plan to it.
+	if ids["15-pool-removed"] != ids["16-pool-removed-with-sessions"] {
+		t.Error("the same change has another id with another stock")
+	}
+}
+
+func compareGolden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v (make it with -update)", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}

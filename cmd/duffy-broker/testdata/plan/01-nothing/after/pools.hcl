@@ -1,0 +1,12 @@
+# a comment
+pool "a" {
+  module     = "../../modules/node"
+  fill_level = 1 + 2
+  max_nodes  = 6
+}
+
+pool "b" {
+  module     = "../../modules/node"
+  fill_level = 1
+  max_nodes  = 2
+}

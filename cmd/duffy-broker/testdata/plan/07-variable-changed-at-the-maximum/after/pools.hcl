@@ -1,0 +1,6 @@
+pool "a" {
+  module     = "../../modules/node"
+  fill_level = 2
+  max_nodes  = 2
+  variables = { image = "stream-10" }
+}

@@ -1,0 +1,6 @@
+pool "a" {
+  module     = "../../modules/node"
+  fill_level = 1
+  max_nodes  = 3
+  variables = { image = "stream-9" }
+}

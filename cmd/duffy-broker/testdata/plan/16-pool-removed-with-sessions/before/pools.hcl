@@ -1,0 +1,11 @@
+pool "a" {
+  module     = "../../modules/node"
+  fill_level = 3
+  max_nodes  = 6
+}
+
+pool "b" {
+  module     = "../../modules/node"
+  fill_level = 1
+  max_nodes  = 2
+}

@@ -1,0 +1,17 @@
+defaults {
+  concurrency     = 8
+  create_timeout  = "1h30m"
+  destroy_timeout = "10m"
+}
+
+pool "a" {
+  module     = "../../modules/node"
+  fill_level = 3
+  max_nodes  = 6
+}
+
+pool "b" {
+  module     = "../../modules/node"
+  fill_level = 1
+  max_nodes  = 2
+}

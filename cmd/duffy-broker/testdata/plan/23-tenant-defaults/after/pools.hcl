@@ -1,0 +1,16 @@
+tenant_defaults {
+  node_quota       = 20
+  session_lifetime = "3h"
+}
+
+pool "a" {
+  module     = "../../modules/node"
+  fill_level = 3
+  max_nodes  = 6
+}
+
+pool "b" {
+  module     = "../../modules/node"
+  fill_level = 1
+  max_nodes  = 2
+}
