@@ -58,6 +58,10 @@ bench: ## print what hand-out and stock cost
 bench-api: ## print what the API can do with a large stock
 	$(GO) test -count=1 -timeout 20m -run '^$$' -bench '^BenchmarkAPI$$' -benchtime 1x ./cmd/duffy-broker
 
+.PHONY: bench-plan
+bench-plan: ## print what a plan for 500 pools and 10,000 nodes costs
+	$(GO) test -count=1 -timeout 20m -run '^$$' -bench '^BenchmarkPlan$$' -benchtime 3x ./cmd/duffy-broker
+
 .PHONY: bench-terraform
 bench-terraform: ## compare the CPU of a node with that of a fresh directory: ROUNDS=3 NODES=20
 	ROUNDS=$(ROUNDS) NODES=$(NODES) $(GO) test -count=1 -timeout 60m -run '^$$' -bench '^BenchmarkTerraform$$' -benchtime 1x -v ./broker/brokertest/bench

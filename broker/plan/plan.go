@@ -46,7 +46,7 @@ type Options struct {
 	// Horizon is how far to look ahead; 0: a day.
 	Horizon time.Duration
 	// Effort bounds the cost of looking ahead: see [reconcile.Script]; 0: the
-	// default, which is enough for exact times of hundreds of nodes.
+	// default.
 	Effort int
 	// Observed are durations seen in the past, by pool; 0 in one of them is not known.
 	Observed map[string]reconcile.Durations
@@ -356,8 +356,9 @@ type Action struct {
 
 const (
 	defaultHorizon = 24 * time.Hour
-	// defaultEffort keeps a rehearsal of 10,000 nodes below a second.
-	defaultEffort = 5_000_000
+	// defaultEffort is enough for exact times where 10,000 nodes are replaced, which
+	// takes a second.
+	defaultEffort = 24_000_000
 	// maxPoints is how many changes of a pool's ready nodes are told.
 	maxPoints = 200
 )

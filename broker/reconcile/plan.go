@@ -191,20 +191,24 @@ func (p *planner) sort() {
 	for i := range p.Sessions {
 		p.sessions[p.Sessions[i].ID] = &p.Sessions[i]
 	}
+	var entry *pool
 	for i := range p.Nodes {
 		n := &p.Nodes[i]
-		entry := p.pool(n.Pool)
+		if entry == nil || entry.Name != n.Pool { // most have the pool of the node before
+			entry = p.pool(n.Pool)
+		}
 		if n.State != broker.NodeGone {
 			entry.total++
 		}
 		busy := p.Busy[n.ID]
-		if entry.known && !n.ToBeHeld() && comes(n.State) && entry.stale(n) {
+		asked := n.Hold != nil && n.ToBeHeld() // which copies the node
+		if entry.known && !asked && comes(n.State) && entry.stale(n) {
 			entry.comingStale++
 		}
 		if leaves(n.State) {
 			entry.leaving++
 		}
-		if n.ToBeHeld() {
+		if asked {
 			entry.sortHeld(n, busy)
 			continue
 		}

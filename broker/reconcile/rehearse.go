@@ -28,8 +28,8 @@ type Script struct {
 	// Horizon is how far to look ahead.
 	Horizon time.Duration
 	// Effort bounds the cost: about how many nodes and pools may be looked at in
-	// all passes together. As it is spent, passes come less often, so that times
-	// get coarser: see [Rehearsal.Window]. 0: no bound.
+	// all passes together. The first half goes into exact times; then passes come
+	// less often, so that the rest is enough: see [Rehearsal.Window]. 0: no bound.
 	Effort int
 }
 
@@ -222,17 +222,14 @@ func (r *rehearsal) pass() (next time.Time, more bool) {
 	return r.spaced(due), true
 }
 
-// spaced puts off a pass once much of the effort is spent: with each sixteenth of
-// it, passes are spaced out twice as far.
+// spaced puts off a pass once half of the effort is spent, so that what is
+// left of it is enough for the time that is left.
 func (r *rehearsal) spaced(next time.Time) time.Time {
-	if r.script.Effort == 0 {
+	if r.script.Effort == 0 || r.spent < r.script.Effort/2 {
 		return next
 	}
-	doublings := r.spent * 16 / r.script.Effort
-	if doublings < 4 {
-		return next
-	}
-	window := time.Second << min(doublings-4, 20)
+	passes := (r.script.Effort - r.spent) / max(1, len(r.world.Nodes)+len(r.world.Pools))
+	window := (r.horizon.Sub(r.now) / time.Duration(max(1, passes))).Truncate(time.Second) + time.Second
 	if at := r.now.Add(window); at.After(next) {
 		r.result.Window = max(r.result.Window, window)
 		return at
