@@ -16,8 +16,8 @@ const SnapshotVersion = "1.0"
 
 // Running is what a broker runs with, as far as a plan needs it. It holds no secret.
 type Running struct {
-	// Root is the directory of pools.hcl. Modules in it are relative to it; values
-	// of variables may begin with it.
+	// Root is the directory of pools.hcl. Modules are relative to it; values of
+	// variables may begin with it.
 	Root           string         `json:"root"`
 	Pools          []Pool         `json:"pools"`
 	Accounts       []Account      `json:"accounts,omitempty"`
@@ -120,17 +120,33 @@ func (b *Broker) Running(key []byte) (Running, error) {
 }
 
 // Described gives a pool as others may see it: its sensitive variables masked, and
-// its module relative to root, if it lies there.
+// its module relative to root, unless they have nothing in common.
 func Described(p Pool, root string, key []byte, m Module) (Pool, error) {
 	masked, err := MaskVariables(key, p.Variables, m.Sensitive)
 	if err != nil {
 		return p, err
 	}
 	p.Variables, p.Source.Variables = masked, nil
-	if inside, err := filepath.Rel(root, p.Module); err == nil && root != "" && filepath.IsLocal(inside) {
-		p.Module = "./" + filepath.ToSlash(inside)
-	}
+	p.Module = relative(root, p.Module)
 	return p, nil
+}
+
+// relative gives a path as it looks from root. One that has nothing in common with
+// it stays as it is.
+func relative(root, path string) string {
+	from, err := filepath.Rel(root, path)
+	if err != nil || root == "" {
+		return path
+	}
+	from = filepath.ToSlash(from)
+	if filepath.IsLocal(from) {
+		return "./" + from
+	}
+	up := len(strings.Split(filepath.ToSlash(filepath.Clean(root)), "/")) - 1 // steps from root to /
+	if strings.HasPrefix(from, strings.Repeat("../", up)) {
+		return path
+	}
+	return from
 }
 
 // Rebased gives a pool as it would be if pools.hcl lay in another directory: paths

@@ -341,6 +341,16 @@ type Seconds time.Duration
 // MarshalJSON implements [json.Marshaler].
 func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
 
+// UnmarshalJSON implements [json.Unmarshaler].
+func (s *Seconds) UnmarshalJSON(raw []byte) error {
+	var number float64
+	if err := json.Unmarshal(raw, &number); err != nil {
+		return err
+	}
+	*s = Seconds(number * float64(time.Second))
+	return nil
+}
+
 // Action is one step of the loop.
 type Action struct {
 	At   time.Time      `json:"at"`

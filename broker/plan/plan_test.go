@@ -1,0 +1,210 @@
+package plan_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/plan"
+	"github.com/duffy-broker/duffy-broker/broker/reconcile"
+)
+
+var t0 = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+func testPool(name string, fill, most int, generation string) broker.Pool {
+	return broker.Pool{Name: name, FillLevel: fill, MaxNodes: most, Concurrency: 4, Source: broker.Source{Template: "t", Generation: generation}}
+}
+
+func config(pools ...broker.Pool) plan.Config { return plan.Config{Pools: pools} }
+
+// A pool that is moved keeps its stock and its sessions under its new name.
+func TestMovedPoolKeepsItsStock(t *testing.T) {
+	before := config(testPool("old", 2, 4, "g"))
+	after := config(testPool("new", 2, 4, "g"))
+	w := plan.Full(before, 8)
+	lent := broker.Node{ID: 3, Pool: "old", State: broker.NodeDeployed, SessionID: 1, Source: before.Pools[0].Source}
+	w.Nodes = append(w.Nodes, lent)
+	w.Sessions = []broker.Session{{ID: 1, State: broker.SessionActive, ExpiresAt: t0.Add(48 * time.Hour), Nodes: []broker.LentNode{{ID: 3, Pool: "old"}}}}
+
+	p := plan.Compute(t0, before, after, w, plan.Options{})
+	if p.Summary.StockDestroyed != 2 || p.ExitCode() != plan.ExitDanger {
+		t.Errorf("without a move, %d nodes are destroyed, exit code %d; want 2, 3", p.Summary.StockDestroyed, p.ExitCode())
+	}
+	if diff := cmp.Diff([]plan.Move{{From: "old", To: "new"}}, p.Moves); diff != "" {
+		t.Errorf("suggested moves (-want +got):\n%s", diff)
+	}
+
+	after.Moved = map[string]string{"old": "new"}
+	moved := plan.Compute(t0, before, after, w, plan.Options{})
+	if moved.Summary.Moved != 1 || moved.Summary.StockDestroyed != 0 || len(moved.Actions) != 0 || moved.ExitCode() != plan.ExitChanges {
+		t.Errorf("with a move: %+v, actions %v, exit code %d", moved.Summary, moved.Actions, moved.ExitCode())
+	}
+	pool := moved.Pools[0]
+	if pool.Kind != plan.Moved || pool.From != "old" || pool.Stock.Ready != 2 || len(pool.Lent) != 1 || len(moved.Moves) != 0 {
+		t.Errorf("the moved pool: %+v", pool)
+	}
+	if moved.ID == p.ID {
+		t.Error("a move has the id of a removal")
+	}
+	if w.Nodes[0].Pool != "old" {
+		t.Error("the caller's nodes were renamed")
+	}
+}
+
+// What would leave the stock anyway is not this change's doing.
+func TestWhatGoesAnywayDoesNotCount(t *testing.T) {
+	before, after := config(testPool("a", 2, 4, "g")), config(testPool("a", 2, 4, "g"))
+	after.Pools[0].Description = "another"
+	w := plan.Full(config(testPool("a", 3, 4, "g")), 8) // one too many
+	p := plan.Compute(t0, before, after, w, plan.Options{})
+	if p.Summary.StockDestroyed != 0 || len(p.Actions) == 0 || p.ExitCode() != plan.ExitChanges {
+		t.Errorf("%d nodes are destroyed by a description, %d actions, exit code %d", p.Summary.StockDestroyed, len(p.Actions), p.ExitCode())
+	}
+}
+
+func TestPolicyAndSchedule(t *testing.T) {
+	before, after := config(testPool("a", 2, 4, "g")), config(testPool("a", 3, 4, "g"))
+	o := plan.Options{
+		Policy: []plan.PolicyResult{{Rule: "ceiling", Pool: "a", Message: "too many"}},
+		Schedule: func(p broker.Pool, now time.Time) []plan.ScheduleChange {
+			return []plan.ScheduleChange{{At: now, FillLevel: p.FillLevel + 1}}
+		},
+	}
+	p := plan.Compute(t0, before, after, plan.Full(before, 8), o)
+	if p.ExitCode() != plan.ExitChanges {
+		t.Errorf("with a warning the exit code is %d, want 2", p.ExitCode())
+	}
+	if diff := cmp.Diff([]plan.ScheduleChange{{At: t0, FillLevel: 4}}, p.Pools[0].Schedule); diff != "" {
+		t.Errorf("schedule (-want +got):\n%s", diff)
+	}
+	o.Policy[0].Deny = true
+	if p := plan.Compute(t0, before, after, plan.Full(before, 8), o); p.ExitCode() != plan.ExitDanger || !p.Summary.Denied {
+		t.Errorf("denied, the exit code is %d, want 3", p.ExitCode())
+	}
+	if p := plan.Compute(t0, before, before, plan.Full(before, 8), o); p.ExitCode() != plan.ExitNone {
+		t.Errorf("without a change there is nothing to deny, and the exit code is %d", p.ExitCode())
+	}
+}
+
+// A hash that is made in another way is told from a change of what goes into it.
+func TestWhyAGenerationIsAnother(t *testing.T) {
+	before, after := config(testPool("a", 1, 2, "g1")), config(testPool("a", 1, 2, "g2"))
+	reason := func() []plan.Input {
+		t.Helper()
+		p := plan.Compute(t0, before, after, plan.Full(before, 8), plan.Options{MaskKey: []byte("k")})
+		if p.Pools[0].Generation == nil {
+			t.Fatal("no change of the generation")
+		}
+		return p.Pools[0].Generation.Inputs
+	}
+	if diff := cmp.Diff([]plan.Input{{Kind: plan.InputHash, How: "changed"}}, reason()); diff != "" {
+		t.Errorf("nothing else (-want +got):\n%s", diff)
+	}
+	after.Pools[0].Source.Template, after.Pools[0].Module = "t2", "./modules/node"
+	if diff := cmp.Diff([]plan.Input{{Kind: plan.InputModule, Name: "./modules/node", How: "changed"}}, reason()); diff != "" {
+		t.Errorf("a module that is not kept (-want +got):\n%s", diff)
+	}
+	before.Modules = map[string]broker.Module{"t": {Files: map[string]string{"main.tf": "1"}, LockUnknown: true}}
+	after.Modules = map[string]broker.Module{"t2": {Files: map[string]string{"main.tf": "1", ".terraform.lock.hcl": "2"}}}
+	if diff := cmp.Diff([]plan.Input{{Kind: plan.InputLock, Name: ".terraform.lock.hcl", How: "changed"}}, reason()); diff != "" {
+		t.Errorf("a lock file of which one side knows nothing (-want +got):\n%s", diff)
+	}
+	after.Pools[0].Source.Template, after.Modules = "t", nil
+	before.Pools[0].Variables = json.RawMessage(`{"a":"x"}`)
+	after.Pools[0].Variables = json.RawMessage(`{"a":` + string(broker.Mask([]byte("k"), json.RawMessage(`"x"`))) + `,"b":1}`)
+	if diff := cmp.Diff([]plan.Input{{Kind: plan.InputVariable, Name: "b", How: "added"}}, reason()); diff != "" {
+		t.Errorf("a variable that is sensitive from now on (-want +got):\n%s", diff)
+	}
+}
+
+// Settings that later versions add are compared without a line of code here.
+func TestEveryFieldOfAPoolIsCompared(t *testing.T) {
+	before := testPool("a", 1, 2, "g")
+	after := before
+	after.Ready.Timeout, after.CreateTimeout, after.NoLegacy = time.Minute, 90*time.Minute, true
+	after.Labels = map[string]string{"team": "ci"}
+	p := plan.Compute(t0, config(before), config(after), plan.Full(config(before), 8), plan.Options{})
+	got := make(map[string]string)
+	for _, f := range p.Pools[0].Fields {
+		got[f.Name] = fmt.Sprintf("%s -> %s", f.Old, f.New)
+	}
+	want := map[string]string{
+		"ready.timeout": `"0s" -> "1m"`, "create_timeout": `"0s" -> "1h30m"`, "no_legacy": "false -> true", "labels.team": ` -> "ci"`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("fields (-want +got):\n%s", diff)
+	}
+}
+
+// However much there is to do, looking ahead has an end, and says how coarse it is.
+func TestEffortIsBounded(t *testing.T) {
+	var before, after plan.Config
+	for i := range 20 {
+		p := testPool(fmt.Sprint("pool-", i), 10, 12, "g1")
+		before.Pools = append(before.Pools, p)
+		p.Source.Generation = "g2"
+		after.Pools = append(after.Pools, p)
+	}
+	w := plan.Full(before, 8)
+	exact := plan.Compute(t0, before, after, w, plan.Options{})
+	if exact.Assumed.Window != 0 || !exact.Summary.Complete {
+		t.Errorf("200 nodes are too many to be exact: window %v, %+v", exact.Assumed.Window, exact.Summary)
+	}
+	coarse := plan.Compute(t0, before, after, w, plan.Options{Effort: 20_000})
+	if coarse.Assumed.Window == 0 {
+		t.Error("a small effort is exact")
+	}
+	if len(coarse.Actions) >= 2*len(exact.Actions) {
+		t.Errorf("%d actions, %d of them exactly", len(coarse.Actions), len(exact.Actions))
+	}
+}
+
+func TestSecondsInJSON(t *testing.T) {
+	raw, err := json.Marshal(plan.Seconds(1500 * time.Millisecond))
+	if err != nil || string(raw) != "1.5" {
+		t.Errorf("%s, %v", raw, err)
+	}
+	var s plan.Seconds
+	if err := json.Unmarshal(raw, &s); err != nil || time.Duration(s) != 1500*time.Millisecond {
+		t.Errorf("%v, %v", time.Duration(s), err)
+	}
+}
+
+// A snapshot of a running broker has work in progress; after a stop nobody is busy.
+func TestWorldOfASnapshot(t *testing.T) {
+	s := broker.Snapshot{
+		At: t0, Running: broker.Running{Runs: 3},
+		Nodes: []broker.SnapshotNode{
+			{ID: 1, Pool: "a", State: broker.NodeApplying}, {ID: 2, Pool: "a", State: broker.NodeReady},
+			{ID: 3, Pool: "a", State: broker.NodeContextualizing, SessionID: 1}, {ID: 4, Pool: "a", State: broker.NodeReleasing, Touched: true},
+			{ID: 5, Pool: "a", State: broker.NodeDestroying, Attempts: 2, RetryAt: t0.Add(time.Minute)}, {ID: 6, Pool: "a", State: broker.NodeChecking, Held: true},
+		},
+		Sessions: []broker.SnapshotSession{{ID: 1, State: broker.SessionPreparing, ExpiresAt: t0.Add(time.Hour), Nodes: []int64{3}}},
+	}
+	running, stopped := plan.World(s, true), plan.World(s, false)
+	if diff := cmp.Diff(map[int64]bool{1: true, 4: true, 6: true}, running.Busy); diff != "" {
+		t.Errorf("busy (-want +got):\n%s", diff)
+	}
+	if len(stopped.Busy) != 0 || stopped.Sessions[0].State != broker.SessionPreparing || running.Sessions[0].State != broker.SessionActive {
+		t.Errorf("busy %v, sessions %s and %s", stopped.Busy, stopped.Sessions[0].State, running.Sessions[0].State)
+	}
+	if running.Nodes[2].State != broker.NodeDeployed || !running.Nodes[5].ToBeHeld() || running.Runs != 3 {
+		t.Errorf("nodes %+v", running.Nodes)
+	}
+	if got := reconcileKinds(stopped); got[reconcile.AbandonSession] != 1 {
+		t.Errorf("after a stop: %v, want the request abandoned", got)
+	}
+}
+
+func reconcileKinds(w reconcile.World) map[reconcile.Kind]int {
+	kinds := make(map[reconcile.Kind]int)
+	actions, _ := reconcile.Plan(t0, w)
+	for _, a := range actions {
+		kinds[a.Kind]++
+	}
+	return kinds
+}
