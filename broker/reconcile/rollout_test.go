@@ -24,6 +24,8 @@ func TestPlanRollout(t *testing.T) {
 	hurried.Now = true
 	older := in(broker.RolloutPaused)
 	older.Generation = "g0"
+	olderRunning := running
+	olderRunning.Generation = "g0"
 	failing := func(n int, class broker.FailureClass) broker.PoolHealth {
 		return broker.PoolHealth{Pool: "a", Generation: "g1", Failures: n, LastFailure: t0, Message: "no such image", Class: class}
 	}
@@ -58,6 +60,7 @@ func TestPlanRollout(t *testing.T) {
 		"paused, and there is too much stock":   {broker.RolloutSettings{}, 4, 9, stock{stale: 5}, in(broker.RolloutPaused), broker.PoolHealth{}, map[string]int{"release_node": 1}},
 		"aborted":                               {broker.RolloutSettings{}, 4, 9, stock{stale: 4}, in(broker.RolloutAborted), broker.PoolHealth{}, nil},
 		"a pause of an older one does not hold": {broker.RolloutSettings{}, 4, 9, stock{stale: 4}, older, broker.PoolHealth{}, map[string]int{"start_rollout": 1, "create_node": 1}},
+		"failures pause only the present one":   {broker.RolloutSettings{PauseAfter: 2}, 4, 9, stock{ready: 4}, olderRunning, failing(2, ""), nil},
 		"begins again":                          {broker.RolloutSettings{}, 4, 9, stock{stale: 1, ready: 3}, in(broker.RolloutDone), broker.PoolHealth{}, map[string]int{"start_rollout": 1, "create_node": 1}},
 		"not lent, so of no use":                {broker.RolloutSettings{NoStale: true}, 4, 9, stock{stale: 4}, running, broker.PoolHealth{}, map[string]int{"release_node": 4, "create_node": 4}},
 		"not lent, but kept while others fail":  {broker.RolloutSettings{NoStale: true, MaxSurge: 1}, 4, 9, stock{stale: 4}, running, failing(1, ""), map[string]int{"create_node": 4}},
