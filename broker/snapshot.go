@@ -40,6 +40,7 @@ type Snapshot struct {
 	Nodes    []SnapshotNode     `json:"nodes"` // all that exist
 	Sessions []SnapshotSession  `json:"sessions"`
 	Health   []PoolHealth       `json:"health,omitempty"`   // without messages
+	Rollouts []Rollout          `json:"rollouts,omitempty"` // without reasons
 	Observed map[string]Timings `json:"observed,omitempty"` // by pool
 }
 
@@ -202,6 +203,12 @@ func TakeSnapshot(ctx context.Context, store Store, now time.Time, r Running) (s
 		}
 		for i := range s.Health {
 			s.Health[i].Message = ""
+		}
+		if s.Rollouts, err = tx.Rollouts(); err != nil {
+			return err
+		}
+		for i := range s.Rollouts {
+			s.Rollouts[i].Reason = ""
 		}
 		s.Observed, err = observe(tx, nodes)
 		return err

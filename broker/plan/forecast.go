@@ -97,7 +97,12 @@ func (c *computation) renamed(w reconcile.World) reconcile.World {
 	for name, t := range w.Turns {
 		turns[cmp.Or(names[name], name)] = t
 	}
-	w.Health, w.Turns = health, turns
+	rollouts := make(map[string]broker.Rollout, len(w.Rollouts))
+	for name, r := range w.Rollouts {
+		r.Pool = cmp.Or(names[name], name)
+		rollouts[r.Pool] = r
+	}
+	w.Health, w.Turns, w.Rollouts = health, turns, rollouts
 	return w
 }
 

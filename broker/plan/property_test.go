@@ -44,6 +44,7 @@ func drawChange(t *rapid.T, start time.Time) change {
 	c := change{durations: make(map[string]reconcile.Durations)}
 	c.world.Runs = rapid.IntRange(1, 8).Draw(t, "runs")
 	c.world.Health = make(map[string]broker.PoolHealth)
+	c.world.Rollouts = make(map[string]broker.Rollout)
 	accounts := []broker.Account{{Name: "x", Rate: 0.2, Burst: 2, DestroyShare: 0.5}}
 	c.before.Accounts, c.after.Accounts = accounts, accounts
 	for _, name := range []string{"a", "b", "c"} {
@@ -71,6 +72,13 @@ func drawChange(t *rapid.T, start time.Time) change {
 			id++
 			c.drawNode(t, start, p, id)
 		}
+		if rapid.IntRange(0, 3).Draw(t, "rolling out") == 0 {
+			c.world.Rollouts[p.Name] = broker.Rollout{
+				Pool: p.Name, Generation: rapid.SampledFrom([]string{"g0", "g1"}).Draw(t, "rollout to"),
+				State: rapid.SampledFrom([]broker.RolloutState{broker.RolloutRunning, broker.RolloutPaused, broker.RolloutAborted, broker.RolloutDone}).Draw(t, "rollout state"),
+				Now:   rapid.IntRange(0, 3).Draw(t, "hurried") == 0,
+			}
+		}
 		if rapid.IntRange(0, 3).Draw(t, "failing") == 0 {
 			c.world.Health[p.Name] = broker.PoolHealth{
 				Pool: p.Name, Generation: rapid.SampledFrom([]string{"g0", "g1"}).Draw(t, "failed generation"),
@@ -84,6 +92,10 @@ func drawChange(t *rapid.T, start time.Time) change {
 func drawPool(t *rapid.T, name string) broker.Pool {
 	fill := rapid.IntRange(0, 4).Draw(t, "fill")
 	return broker.Pool{
+		Rollout: broker.RolloutSettings{
+			MaxSurge: rapid.IntRange(0, 3).Draw(t, "surge"), MaxUnavailable: max(0, rapid.IntRange(-2, 2).Draw(t, "unavailable")),
+			PauseAfter: rapid.IntRange(1, 4).Draw(t, "pause after"), NoStale: rapid.IntRange(0, 4).Draw(t, "serve stale") == 0,
+		},
 		Name: name, FillLevel: fill, MaxNodes: max(1, fill+rapid.IntRange(0, 3).Draw(t, "room")),
 		Concurrency: rapid.IntRange(1, 4).Draw(t, "concurrency"), Account: rapid.SampledFrom([]string{"", "x"}).Draw(t, "account"),
 		Ready: broker.ReadyCheck{SSH: true, Timeout: time.Hour}, Contextualize: broker.ContextualizeSSH,
@@ -197,6 +209,11 @@ func perform(t *rapid.T, c change, start time.Time, p plan.Plan) (did []string, 
 				cloud.Appear(n.UID, n.Pool)
 			}
 		}
+		for _, r := range c.world.Rollouts {
+			if err := tx.SetRollout(r); err != nil {
+				return err
+			}
+		}
 		for _, h := range c.world.Health {
 			if err := tx.SetPoolHealth(h); err != nil {
 				return err
@@ -268,6 +285,10 @@ func eventLine(e broker.Event, start time.Time, last int64) string {
 		return line(reconcile.ExpireSession, 0, e.SessionID)
 	case e.Kind == broker.EventSession && e.To == string(broker.SessionAbandoned):
 		return line(reconcile.AbandonSession, 0, e.SessionID)
+	case e.Kind == broker.EventRollout:
+		return line(map[broker.RolloutState]reconcile.Kind{
+			broker.RolloutRunning: reconcile.StartRollout, broker.RolloutPaused: reconcile.PauseRollout, broker.RolloutDone: reconcile.FinishRollout,
+		}[broker.RolloutState(e.To)], 0, 0)
 	case e.Kind != broker.EventNode:
 		return ""
 	case to == broker.NodeApplying && e.NodeID > last:

@@ -21,6 +21,10 @@ func World(s broker.Snapshot, running bool) reconcile.World {
 	for _, h := range s.Health {
 		w.Health[h.Pool] = h
 	}
+	w.Rollouts = make(map[string]broker.Rollout, len(s.Rollouts))
+	for _, r := range s.Rollouts {
+		w.Rollouts[r.Pool] = r
+	}
 	pools := make(map[int64]string, len(s.Nodes))
 	for _, n := range s.Nodes {
 		pools[n.ID] = n.Pool

@@ -154,6 +154,9 @@ func (r *rehearsal) copyWorld() {
 	if w.Health = maps.Clone(w.Health); w.Health == nil {
 		w.Health = make(map[string]broker.PoolHealth)
 	}
+	if w.Rollouts = maps.Clone(w.Rollouts); w.Rollouts == nil {
+		w.Rollouts = make(map[string]broker.Rollout)
+	}
 	if w.Busy = maps.Clone(w.Busy); w.Busy == nil {
 		w.Busy = make(map[int64]bool)
 	}
@@ -246,6 +249,11 @@ func (r *rehearsal) carryOut(a Action) bool {
 		r.endSession(a.SessionID)
 		return false
 	}
+	if a.Kind == StartRollout || a.Kind == PauseRollout || a.Kind == FinishRollout {
+		r.result.Steps = append(r.result.Steps, step)
+		r.moveRollout(a)
+		return false
+	}
 	if a.Kind == CreateNode {
 		if step.Created = r.create(a.Pool); step.Created == 0 {
 			return false
@@ -283,9 +291,29 @@ func (r *rehearsal) carryOut(a Action) bool {
 		r.work(a.Kind, *n, r.now)
 	case CheckNode, RevokeNode, HoldNode:
 		r.work(a.Kind, *n, r.now)
-	case CreateNode, ExpireSession, AbandonSession:
+	case CreateNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout:
 	}
 	return true
+}
+
+// moveRollout is [Loop.moveRollout].
+func (r *rehearsal) moveRollout(a Action) {
+	rollout := r.world.Rollouts[a.Pool]
+	switch a.Kind {
+	case StartRollout:
+		rollout = broker.Rollout{Pool: a.Pool, State: broker.RolloutRunning, Stale: a.Stale, StartedAt: r.now}
+		for _, p := range r.world.Pools {
+			if p.Name == a.Pool {
+				rollout.Generation = p.Source.Generation
+			}
+		}
+	case PauseRollout:
+		rollout.State, rollout.Reason = broker.RolloutPaused, a.Reason
+	case FinishRollout:
+		rollout.State, rollout.Now, rollout.Reason = broker.RolloutDone, false, ""
+	case ExpireSession, AbandonSession, ReleaseNode, ReturnNode, RevokeNode, DestroyNode, CreateNode, ApplyNode, CheckNode, HoldNode, ForgetNode:
+	}
+	r.world.Rollouts[a.Pool] = rollout
 }
 
 // take notes a run that is started.
@@ -326,7 +354,7 @@ func (r *rehearsal) work(kind Kind, n broker.Node, since time.Time) {
 		takes = d.Revoke
 	case DestroyNode:
 		takes = d.Destroy
-	case HoldNode, CreateNode, ReleaseNode, ReturnNode, ForgetNode, ExpireSession, AbandonSession:
+	case HoldNode, CreateNode, ReleaseNode, ReturnNode, ForgetNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout:
 	}
 	r.world.Busy[n.ID] = true
 	end := since.Add(takes)
@@ -356,7 +384,7 @@ func (r *rehearsal) finish() {
 			n.Touched = false
 		case DestroyNode:
 			r.move(n, broker.NodeGone)
-		case CreateNode, ReleaseNode, ReturnNode, ForgetNode, ExpireSession, AbandonSession:
+		case CreateNode, ReleaseNode, ReturnNode, ForgetNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout:
 		}
 	}
 }
