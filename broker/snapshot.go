@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -151,7 +152,7 @@ func relative(root, path string) string {
 }
 
 // Rebased gives a pool as it would be if pools.hcl lay in another directory: paths
-// in its variables and commands that begin with from begin with to.
+// in its variables, environment and commands that begin with from begin with to.
 func Rebased(p Pool, from, to string) Pool {
 	if from == to || len(from) < 2 || to == "" {
 		return p
@@ -171,6 +172,10 @@ func Rebased(p Pool, from, to string) Pool {
 	}
 	p.Variables = json.RawMessage(replace(string(p.Variables)))
 	p.Ready.Command = replace(p.Ready.Command)
+	p.Environ = maps.Clone(p.Environ)
+	for name, value := range p.Environ {
+		p.Environ[name] = replace(value)
+	}
 	return p
 }
 

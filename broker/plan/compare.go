@@ -116,6 +116,19 @@ func (c *computation) generation(s side) *GenerationChange {
 			change.Inputs = append(change.Inputs, Input{InputVariable, name, how})
 		}
 	}
+	environment := func(p *broker.Pool) map[string]json.RawMessage {
+		all := make(map[string]json.RawMessage, len(p.Environ))
+		for name, value := range p.Environ {
+			all[name] = marshal(value)
+		}
+		return all
+	}
+	was, is = environment(s.old), environment(s.new)
+	for _, name := range slices.Sorted(maps.Keys(union(was, is))) {
+		if how := how(was[name], is[name]); how != "" {
+			change.Inputs = append(change.Inputs, Input{InputEnvironment, name, how})
+		}
+	}
 	if len(change.Inputs) == 0 {
 		change.Inputs = []Input{{InputHash, "", "changed"}}
 	}

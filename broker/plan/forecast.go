@@ -219,6 +219,8 @@ func (c *computation) followStock(byName map[string]int, r reconcile.Rehearsal, 
 		}
 		if p.Rollout != nil {
 			p.Rollout.Left = left[p.Name]
+			state := r.World.Rollouts[p.Name].State
+			p.Rollout.Waits = state == broker.RolloutPaused || state == broker.RolloutAborted
 		}
 		if p.Kind == Removed {
 			p.Drain = c.drain(*p, existing[p.Name])

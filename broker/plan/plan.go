@@ -190,11 +190,12 @@ type InputKind string
 
 // The kinds of inputs.
 const (
-	InputModule   InputKind = "module"   // the module, and nobody knows which file
-	InputFile     InputKind = "file"     // a file of the module
-	InputLock     InputKind = "lock"     // the module's lock file
-	InputVariable InputKind = "variable" // a variable of the module
-	InputHash     InputKind = "hash"     // nothing but how the hash is made
+	InputModule      InputKind = "module"      // the module, and nobody knows which file
+	InputFile        InputKind = "file"        // a file of the module
+	InputLock        InputKind = "lock"        // the module's lock file
+	InputVariable    InputKind = "variable"    // a variable of the module
+	InputEnvironment InputKind = "environment" // a variable of the environment
+	InputHash        InputKind = "hash"        // nothing but how the hash is made
 )
 
 // Input is one of what decides what a node is.
@@ -219,10 +220,12 @@ type Stock struct {
 
 // Rollout is the order and the pace in which stale stock is replaced.
 type Rollout struct {
-	// MadeFirst: a new node is ready before a stale one goes. Else the pool is at
-	// its maximum, at least until an old one is destroyed, and the stock dips.
+	// MadeFirst: a new node is ready before a stale one goes. Else the pool has no
+	// room for that, or its settings allow less, and the stock dips.
 	MadeFirst bool        `json:"made_first"`
 	Nodes     []Departure `json:"nodes"` // in order
+	// Waits: it is paused or aborted, and goes on only when an admin says so.
+	Waits bool `json:"waits,omitempty"`
 	// Left are stale nodes that are still there when the forecast ends.
 	Left int `json:"left"`
 }

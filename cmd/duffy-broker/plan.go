@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -110,7 +111,41 @@ func makePlan(ctx context.Context, s streams, o planOptions) (plan.Plan, error) 
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	return plan.Compute(c.now, c.before, after, c.world, plan.Options{Against: c.against, MaskKey: c.maskKey, Observed: c.observed}), nil
+	return plan.Compute(c.now, c.before, after, c.world, plan.Options{
+		Against: c.against, MaskKey: c.maskKey, Observed: c.observed, Policy: c.policy(file, after),
+	}), nil
+}
+
+// policy asks the policy of a file about the change, as a reload does: with modules
+// where they lie for that file.
+func (c comparison) policy(file *config.File, after plan.Config) []plan.PolicyResult {
+	located := func(pools []broker.Pool) []broker.Pool {
+		pools = slices.Clone(pools)
+		for i := range pools {
+			if m := filepath.FromSlash(pools[i].Module); !filepath.IsAbs(m) {
+				pools[i].Module = filepath.Join(file.Root, m)
+			}
+		}
+		return pools
+	}
+	old, pools := located(c.before.Pools), located(after.Pools)
+	stock := make(map[string]config.Stock, len(c.before.Pools))
+	for _, n := range c.world.Nodes {
+		s := stock[n.Pool]
+		s.Total++
+		switch n.State.Wire() {
+		case broker.NodeReady.Wire():
+			s.Ready++
+		case broker.NodeDeployed.Wire(), broker.NodeContextualizing.Wire():
+			s.Lent++
+		}
+		stock[n.Pool] = s
+	}
+	var results []plan.PolicyResult
+	for _, o := range file.CheckPolicy(poolChanges(old, pools, stock), old, pools) {
+		results = append(results, plan.PolicyResult{Rule: o.Rule, Pool: o.Pool, Deny: o.Deny, Message: o.Message})
+	}
+	return results
 }
 
 // comparison is what a file is compared with.

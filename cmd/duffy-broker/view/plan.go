@@ -124,6 +124,8 @@ func madeFrom(all []plan.Input) string {
 			words = append(words, fmt.Sprintf("lock file %s", in.How))
 		case plan.InputVariable:
 			words = append(words, fmt.Sprintf("variable %s %s", in.Name, in.How))
+		case plan.InputEnvironment:
+			words = append(words, fmt.Sprintf("environment %s %s", in.Name, in.How))
 		case plan.InputHash:
 			words = append(words, "the same inputs, hashed in another way")
 		}
@@ -159,7 +161,7 @@ func stock(p plan.Pool) string {
 func rollout(r plan.Rollout, at time.Time) string {
 	how := "a new node is ready before a stale one goes"
 	if !r.MadeFirst {
-		how = "the pool has no room: a stale node goes before a new one is made, and the stock dips"
+		how = "stale nodes go before new ones are ready, and the stock dips"
 	}
 	words := []string{how}
 	if n := len(r.Nodes); n > 0 {
@@ -174,6 +176,9 @@ func rollout(r plan.Rollout, at time.Time) string {
 		} else {
 			words = append(words, fmt.Sprintf("the first goes %s, the last %s", in(first.At.Sub(at)), in(last.At.Sub(at))))
 		}
+	}
+	if r.Waits {
+		words = append(words, "then it waits for an admin")
 	}
 	if r.Left > 0 {
 		words = append(words, fmt.Sprintf("%d stale %s still there when the forecast ends", r.Left, verb(r.Left, "node is", "nodes are")))
