@@ -176,6 +176,16 @@ type Pool struct {
 	Headroom Headroom         `json:"headroom"`
 	Cost     *Cost            `json:"cost_per_day,omitempty"`
 	Schedule []ScheduleChange `json:"schedule,omitempty"`
+	// Sample is what Terraform would make for one node, where it was asked.
+	Sample *Sample `json:"sample,omitempty"`
+}
+
+// Sample is what Terraform says of one node of a pool. [Compute] leaves it to its
+// caller to ask.
+type Sample struct {
+	Resources []string            `json:"resources"`         // addresses of what it would make
+	Problem   string              `json:"problem,omitempty"` // "": it could be planned
+	Class     broker.FailureClass `json:"class,omitempty"`   // of the problem
 }
 
 // GenerationChange says why nodes of a pool are made from something else.

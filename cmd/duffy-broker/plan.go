@@ -29,6 +29,9 @@ type planOptions struct {
 	keyFile string
 	base    string
 	view    view.PlanOptions
+
+	withSample bool
+	terraform  string
 }
 
 func newPlanCommand(s streams) *cobra.Command {
@@ -37,13 +40,15 @@ func newPlanCommand(s streams) *cobra.Command {
 		Use:   "plan",
 		Short: "Say what a changed pools.hcl would do to the stock",
 		Long: "Say what a changed pools.hcl would do to the stock: which nodes turn stale and when they are replaced, how many are ready meanwhile,\n" +
-			"what it costs. It is played with the function that then runs, so that is what happens. Nothing is changed, and no cloud is asked.\n\n" +
+			"what it costs. It is played with the function that then runs, so that is what happens. Nothing is changed, and no cloud is asked\n" +
+			"(but with --sample).\n\n" +
 			"The file is compared with what a running broker has (--server), with the data directory of a stopped one (--data-dir), or else with a\n" +
 			"revision in git: with what the default branch and the present one have in common, unless --base names another. Then all stock counts as full.\n\n" +
-			"Exit codes: 0 no changes, 2 changes, 3 changes that destroy stock or that a policy denies, 1 an error.",
+			"Exit codes: 0 no changes, 2 changes, 3 changes that destroy stock or that a policy denies, 1 an error (also of a sample).",
 		Example: "  duffy-broker plan\n" +
 			"  duffy-broker plan --server\n" +
-			"  duffy-broker plan --base origin/main --format markdown > comment.md",
+			"  duffy-broker plan --base origin/main --format markdown > comment.md\n" +
+			"  duffy-broker plan --sample",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
@@ -52,12 +57,15 @@ func newPlanCommand(s streams) *cobra.Command {
 			if f, ok := s.out.(*os.File); ok && os.Getenv("NO_COLOR") == "" {
 				o.view.Color = term.IsTerminal(int(f.Fd()))
 			}
-			p, err := makePlan(cmd.Context(), s, o)
+			p, good, err := makePlan(cmd.Context(), s, o)
 			if err != nil {
 				return err
 			}
 			if err := view.Plan(s.out, p, o.view); err != nil {
 				return err
+			}
+			if !good {
+				return broker.Errorf(broker.CodeUnavailable, "a node of a changed pool can't be planned").WithHint("the plan says of which, and why")
 			}
 			if code := p.ExitCode(); code != plan.ExitNone {
 				return exitError{code}
@@ -75,6 +83,8 @@ func newPlanCommand(s streams) *cobra.Command {
 	f.StringVar(&o.dataDir, "data-dir", "", "compare with the data `directory` of a broker that is stopped")
 	f.StringVar(&o.keyFile, "key-file", "", "`file` with the root key, for --data-dir (default: as serve finds it)")
 	f.StringVar(&o.base, "base", "", "compare with this `revision` in git")
+	f.BoolVar(&o.withSample, "sample", false, "have Terraform plan one node of each pool that is new or made from something else; needs network and credentials")
+	f.StringVar(&o.terraform, "terraform", "", "Terraform `binary` for --sample: a path or a name such as tofu (default: as serve finds it)")
 	f.StringVar(&o.view.Format, "format", view.Text, "text, json or markdown")
 	f.IntVar(&o.view.MaxSize, "max-size", 65_000, "`bytes` of markdown at most: what is too much is left out from the start; 0: any number")
 	return cmd
@@ -96,24 +106,29 @@ func (o planOptions) check() error {
 	return nil
 }
 
-// makePlan compares and looks ahead.
-func makePlan(ctx context.Context, s streams, o planOptions) (plan.Plan, error) {
+// makePlan compares and looks ahead. It tells whether all samples could be planned.
+func makePlan(ctx context.Context, s streams, o planOptions) (p plan.Plan, good bool, err error) {
 	file, err := loadPools(s, o.pools)
 	if err != nil {
-		return plan.Plan{}, err
+		return p, false, err
 	}
 	c, err := o.comparison(ctx, s, file)
 	if err != nil {
-		return plan.Plan{}, err
+		return p, false, err
 	}
 	dir := absoluteDir(o.pools)
 	after, err := configOf(file, c.maskKey, dir, func(p broker.Pool) broker.Pool { return broker.Rebased(p, dir, c.root) })
 	if err != nil {
-		return plan.Plan{}, err
+		return p, false, err
 	}
-	return plan.Compute(c.now, c.before, after, c.world, plan.Options{
+	p = plan.Compute(c.now, c.before, after, c.world, plan.Options{
 		Against: c.against, MaskKey: c.maskKey, Observed: c.observed, Policy: c.policy(file, after),
-	}), nil
+	})
+	if !o.withSample {
+		return p, true, nil
+	}
+	good, err = o.sample(ctx, file, &p)
+	return p, good, err
 }
 
 // policy asks the policy of a file about the change, as a reload does: with modules

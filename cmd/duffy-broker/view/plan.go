@@ -104,6 +104,11 @@ func poolFacts(p plan.Pool, at time.Time) []fact {
 		add(label, "fill_level %d, max_nodes %d from %s%s", change.FillLevel, change.MaxNodes, clock(change.At), why)
 	}
 	add("headroom", "%s", headroom(p.Headroom))
+	if s := p.Sample; s != nil && s.Problem != "" {
+		add("sample", "FAILED (%s): %s", s.Class, strings.Join(strings.Fields(s.Problem), " "))
+	} else if s != nil {
+		add("sample", "a node is made of %s: %s", count(len(s.Resources), "resource"), few(s.Resources))
+	}
 	if c := p.Cost; c != nil {
 		add("cost a day", "%s", cost(*c))
 	}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/config"
+	"github.com/duffy-broker/duffy-broker/broker/plan"
+	"github.com/duffy-broker/duffy-broker/broker/secret"
+	"github.com/duffy-broker/duffy-broker/broker/ssh"
+	"github.com/duffy-broker/duffy-broker/broker/terraform"
+)
+
+// sample asks Terraform for one node of each pool that is new or made from
+// something else, in a directory of its own, and notes the answers in p. It tells
+// whether all went well.
+func (o planOptions) sample(ctx context.Context, file *config.File, p *plan.Plan) (good bool, err error) {
+	pools := make(map[string]broker.Pool, len(file.Pools))
+	for _, pool := range file.Pools {
+		pools[pool.Name] = pool
+	}
+	var asked []*plan.Pool
+	for i := range p.Pools {
+		if pool := &p.Pools[i]; pool.Kind == plan.Added || pool.Generation != nil {
+			asked = append(asked, pool)
+		}
+	}
+	if len(asked) == 0 {
+		return true, nil
+	}
+	dir, err := os.MkdirTemp("", "duffy-sample-")
+	if err != nil {
+		return false, fmt.Errorf("make a directory for samples: %w", err)
+	}
+	defer func() { err = errors.Join(err, fmtErr("remove the directory of samples", os.RemoveAll(dir))) }()
+	engine, err := o.sampleEngine(ctx, file, dir)
+	if err != nil {
+		return false, err
+	}
+	good = true
+	for _, pool := range asked {
+		resources, err := engine.Sample(ctx, pools[pool.Name])
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		pool.Sample = &plan.Sample{Resources: resources}
+		if err != nil {
+			good = false
+			pool.Sample.Class, pool.Sample.Problem = broker.FailureClassOf(err), err.Error()
+		}
+	}
+	return good, nil
+}
+
+// sampleEngine gives an engine with a data directory, a root key and an SSH key
+// that nobody else knows.
+func (o planOptions) sampleEngine(ctx context.Context, file *config.File, dir string) (*terraform.Engine, error) {
+	log := slog.New(slog.DiscardHandler)
+	binary, err := terraform.Find(ctx, terraform.FindOptions{
+		Path: o.terraform, Constraint: file.Terraform.RequiredVersion.String(), InstallDir: filepath.Join(dir, "terraform"), Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	keys, err := secret.Open(filepath.Join(dir, "keys"))
+	if err != nil {
+		return nil, err
+	}
+	_, publicKey, err := ssh.LoadOrCreateKey(filepath.Join(dir, "keys", "ssh_ed25519"))
+	if err != nil {
+		return nil, err
+	}
+	exe, err := executable()
+	if err != nil {
+		return nil, err
+	}
+	return terraform.New(terraform.Config{
+		Binary: binary, Dir: dir, BrokerID: "plan-sample", SSHPublicKeys: []string{publicKey}, Keyring: keys, Executable: exe, Log: log,
+	}), nil
+}
