@@ -38,15 +38,15 @@ func TestSnapshot(t *testing.T) {
 	})
 	b.SetPoolsDir("/srv/pools")
 	err := store.Update(t.Context(), func(tx broker.Tx) error {
-		for i, took := range []time.Duration{90, 100, 300} {
+		for i, took := range []time.Duration{90 * time.Second, 100 * time.Second, 300 * time.Second} {
 			n := broker.NewNode(p, t0)
 			n.State = broker.NodeReady
-			n.Since = t0.Add(took*time.Second + 5*time.Second)
+			n.Since = t0.Add(took + 5*time.Second)
 			n.Failure = "hunter22 was wrong"
 			if err := tx.CreateNode(&n); err != nil {
 				return err
 			}
-			runs := []broker.Run{{Operation: "apply", Began: t0, Ended: t0.Add(took * time.Second)}, {Operation: "apply", Began: t0.Add(1), Ended: t0.Add(time.Hour), Class: broker.FailureOther}}
+			runs := []broker.Run{{Operation: "apply", Began: t0, Ended: t0.Add(took)}, {Operation: "apply", Began: t0.Add(1), Ended: t0.Add(time.Hour), Class: broker.FailureOther}}
 			if i == 0 {
 				runs = append(runs, broker.Run{Operation: "destroy", Began: t0.Add(2), Ended: t0.Add(2 + 1500*time.Millisecond)})
 			}

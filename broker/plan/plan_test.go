@@ -179,9 +179,12 @@ func TestWorldOfASnapshot(t *testing.T) {
 	s := broker.Snapshot{
 		At: t0, Running: broker.Running{Runs: 3},
 		Nodes: []broker.SnapshotNode{
-			{ID: 1, Pool: "a", State: broker.NodeApplying}, {ID: 2, Pool: "a", State: broker.NodeReady},
-			{ID: 3, Pool: "a", State: broker.NodeContextualizing, SessionID: 1}, {ID: 4, Pool: "a", State: broker.NodeReleasing, Touched: true},
-			{ID: 5, Pool: "a", State: broker.NodeDestroying, Attempts: 2, RetryAt: t0.Add(time.Minute)}, {ID: 6, Pool: "a", State: broker.NodeChecking, Held: true},
+			{ID: 1, Pool: "a", State: broker.NodeApplying},
+			{ID: 2, Pool: "a", State: broker.NodeReady},
+			{ID: 3, Pool: "a", State: broker.NodeContextualizing, SessionID: 1},
+			{ID: 4, Pool: "a", State: broker.NodeReleasing, Touched: true},
+			{ID: 5, Pool: "a", State: broker.NodeDestroying, Attempts: 2, RetryAt: t0.Add(time.Minute)},
+			{ID: 6, Pool: "a", State: broker.NodeChecking, Held: true},
 		},
 		Sessions: []broker.SnapshotSession{{ID: 1, State: broker.SessionPreparing, ExpiresAt: t0.Add(time.Hour), Nodes: []int64{3}}},
 	}
