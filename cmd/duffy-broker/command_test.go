@@ -21,7 +21,7 @@ import (
 	"github.com/duffy-broker/duffy-broker/cmd/duffy-broker/view"
 )
 
-var update = flag.Bool("update", false, "write the generated parts of docs/cli.md anew")
+var update = flag.Bool("update", false, "write golden files, and the generated parts of docs/cli.md, anew")
 
 // withoutData is the commands that print no data, and why.
 var withoutData = map[string]string{
@@ -97,6 +97,7 @@ var elsewhere = map[string]string{
 	"key rotate":      "TestKeyFormats",
 	"key list":        "TestKeyFormats",
 	"import csv":      "TestImportCSV",
+	"plan":            "TestPlanCorpus, in formats of its own",
 	"import duffy-v3": "TestImportDuffy",
 }
 

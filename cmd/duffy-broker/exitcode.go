@@ -12,8 +12,10 @@ import (
 const (
 	exitDone   = 0
 	exitFailed = 1
-	// exitUnformatted is what terraform fmt gives.
-	exitUnformatted = 3
+	// exitChanges is what terraform plan -detailed-exitcode gives.
+	exitChanges = 2
+	// exitFound is what terraform fmt -check gives.
+	exitFound = 3
 	// exitTimeout is what timeout(1) gives.
 	exitTimeout = 124
 	// exitInterrupted is what shells give for a command that SIGINT ended.
@@ -31,7 +33,8 @@ func exitCodes() []struct {
 	}{
 		{exitDone, "it was done"},
 		{exitFailed, "it was not: a wrong command line, no answer, or a refusal. Standard error says which, and what to do"},
-		{exitUnformatted, "fmt --check: a file is not formatted"},
+		{exitChanges, "plan: there are changes"},
+		{exitFound, "plan: there are changes that a policy denies or that destroy stock; fmt --check: a file is not formatted"},
 		{exitTimeout, "client run: the time of --timeout was over"},
 		{exitInterrupted, "client run, client request-session: interrupted by Ctrl-C, SIGTERM or SIGHUP"},
 	}

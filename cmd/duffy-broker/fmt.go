@@ -67,7 +67,7 @@ func format(s streams, a fmtArgs) error {
 		return broker.Errorf(broker.CodeInvalid, "%s with mistakes: left as it was", count(broken, "file"))
 	}
 	if changed && a.check {
-		return exitError{exitUnformatted}
+		return exitError{exitFound}
 	}
 	return nil
 }

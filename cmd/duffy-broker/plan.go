@@ -16,6 +16,7 @@ import (
 	"github.com/duffy-broker/duffy-broker/broker/config"
 	"github.com/duffy-broker/duffy-broker/broker/plan"
 	"github.com/duffy-broker/duffy-broker/broker/reconcile"
+	"github.com/duffy-broker/duffy-broker/broker/schedule"
 	"github.com/duffy-broker/duffy-broker/broker/terraform"
 	"github.com/duffy-broker/duffy-broker/cmd/duffy-broker/view"
 )
@@ -37,8 +38,9 @@ type planOptions struct {
 func newPlanCommand(s streams) *cobra.Command {
 	o := planOptions{client: clientOptions{admin: true}}
 	cmd := &cobra.Command{
-		Use:   "plan",
-		Short: "Say what a changed pools.hcl would do to the stock",
+		Annotations: map[string]string{ownFormats: "text, json, markdown"},
+		Use:         "plan",
+		Short:       "Say what a changed pools.hcl would do to the stock",
 		Long: "Say what a changed pools.hcl would do to the stock: which nodes turn stale and when they are replaced, how many are ready meanwhile,\n" +
 			"what it costs. It is played with the function that then runs, so that is what happens. Nothing is changed, and no cloud is asked\n" +
 			"(but with --sample).\n\n" +
@@ -67,8 +69,11 @@ func newPlanCommand(s streams) *cobra.Command {
 			if !good {
 				return broker.Errorf(broker.CodeUnavailable, "a node of a changed pool can't be planned").WithHint("the plan says of which, and why")
 			}
-			if code := p.ExitCode(); code != plan.ExitNone {
-				return exitError{code}
+			switch p.ExitCode() {
+			case plan.ExitChanges:
+				return exitError{exitChanges}
+			case plan.ExitDanger:
+				return exitError{exitFound}
 			}
 			return nil
 		},
@@ -122,7 +127,7 @@ func makePlan(ctx context.Context, s streams, o planOptions) (p plan.Plan, good 
 		return p, false, err
 	}
 	p = plan.Compute(c.now, c.before, after, c.world, plan.Options{
-		Against: c.against, MaskKey: c.maskKey, Observed: c.observed, Policy: c.policy(file, after),
+		Against: c.against, MaskKey: c.maskKey, Observed: c.observed, Policy: c.policy(file, after), Schedule: nextWindows,
 	})
 	if !o.withSample {
 		return p, true, nil
@@ -157,7 +162,7 @@ func (c comparison) policy(file *config.File, after plan.Config) []plan.PolicyRe
 		stock[n.Pool] = s
 	}
 	var results []plan.PolicyResult
-	for _, o := range file.CheckPolicy(poolChanges(old, pools, stock), old, pools) {
+	for _, o := range file.CheckPolicy(poolChanges(old, pools, file.Moves, stock), old, pools) {
 		results = append(results, plan.PolicyResult{Rule: o.Rule, Pool: o.Pool, Deny: o.Deny, Message: o.Message})
 	}
 	return results
@@ -213,7 +218,12 @@ func ofSnapshot(s broker.Snapshot, running bool, against plan.Against) compariso
 // configOf gives what a file in dir says as one side of a comparison. rebase makes
 // paths in the pools what they are where the other side is.
 func configOf(file *config.File, maskKey []byte, dir string, rebase func(broker.Pool) broker.Pool) (plan.Config, error) {
-	c := plan.Config{Accounts: file.Accounts, TenantDefaults: file.TenantDefaults, Modules: make(map[string]broker.Module)}
+	c := plan.Config{
+		Accounts: file.Accounts, TenantDefaults: file.TenantDefaults, Modules: make(map[string]broker.Module), Moved: make(map[string]string, len(file.Moves)),
+	}
+	for _, m := range file.Moves {
+		c.Moved[m.From] = m.To
+	}
 	var inspector terraform.Inspector
 	var errs []error
 	for _, p := range file.Pools {
@@ -231,6 +241,18 @@ func configOf(file *config.File, maskKey []byte, dir string, rebase func(broker.
 		c.Pools = append(c.Pools, p)
 	}
 	return c, errors.Join(errs...)
+}
+
+// windowsShown is how many changes of a pool's schedule a plan shows.
+const windowsShown = 5
+
+// nextWindows gives the next changes of a pool's schedule.
+func nextWindows(p broker.Pool, now time.Time) []plan.ScheduleChange {
+	var list []plan.ScheduleChange
+	for _, c := range schedule.Changes(p.Schedule, schedule.Base(p), now, windowsShown) {
+		list = append(list, plan.ScheduleChange{At: c.At, FillLevel: c.FillLevel, MaxNodes: c.MaxNodes, Why: c.Window})
+	}
+	return list
 }
 
 // newMaskKey makes a key for masks that are compared with each other only.

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,8 +16,6 @@ import (
 	"github.com/duffy-broker/duffy-broker/broker/plan"
 	"github.com/duffy-broker/duffy-broker/cmd/duffy-broker/view"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // planCase is a change of the corpus in testdata/plan: the files before and after,
 // and, unless the stock is taken for full, world.json.

@@ -10,6 +10,9 @@ import (
 	"github.com/duffy-broker/duffy-broker/cmd/duffy-broker/view"
 )
 
+// ownFormats marks commands with other formats than those of all.
+const ownFormats = "own-formats"
+
 // addUsage makes all commands below root say alike what is wrong with a command
 // line, and what to do about it.
 func addUsage(root *cobra.Command) {
@@ -20,7 +23,7 @@ func addUsage(root *cobra.Command) {
 		if err := cmd.ValidateFlagGroups(); err != nil {
 			return broker.Errorf(broker.CodeInvalid, "%v", err).WithHint("give one of them; %s --help says what each is for", cmd.CommandPath())
 		}
-		if f := cmd.Flags().Lookup("format"); f != nil {
+		if f := cmd.Flags().Lookup("format"); f != nil && cmd.Annotations[ownFormats] == "" {
 			return view.Check(f.Value.String())
 		}
 		return nil
