@@ -277,8 +277,8 @@ func (f *fake) ReturnWorkspace(_ context.Context, actor broker.Tenant, _ int64, 
 	return f.node, f.err
 }
 
-func (f *fake) Reload(_ context.Context, actor broker.Tenant) (broker.Reload, error) {
-	f.actor = actor
+func (f *fake) Reload(_ context.Context, actor broker.Tenant, confirm string) (broker.Reload, error) {
+	f.actor, f.reason = actor, confirm
 	return f.reloaded, f.err
 }
 

@@ -68,7 +68,7 @@ var recordedPools = []struct {
 // goodReload is a reload without mistakes.
 type goodReload struct{}
 
-func (goodReload) Reload(_ context.Context, by string) (broker.Reload, error) {
+func (goodReload) Reload(_ context.Context, by, _ string) (broker.Reload, error) {
 	return broker.Reload{By: by}, nil
 }
 func (goodReload) LastReload() broker.Reload { return broker.Reload{} }

@@ -217,7 +217,8 @@ func operations() []operation {
 		{
 			id: "reload", method: "POST", path: "/api/v1/reload", tag: "operation", who: admins,
 			summary: "Read the pools again: all of them, or none if there is a mistake",
-			answers: []response{ok(v1.ReloadAnswer{}), {http.StatusUnprocessableEntity, jsonType, v1.Error{}}, {http.StatusServiceUnavailable, jsonType, v1.Error{}}},
+			body:    v1.ReloadOrder{}, bodyOptional: true, example: `{"confirm": "0123456789abcdef"}`,
+			answers: []response{ok(v1.ReloadAnswer{}), conflict(), {http.StatusUnprocessableEntity, jsonType, v1.Error{}}, {http.StatusServiceUnavailable, jsonType, v1.Error{}}},
 		},
 		{
 			id: "webhook", method: "POST", path: "/api/v1/reload/webhook", tag: "operation", who: secretOnly,

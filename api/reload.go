@@ -23,7 +23,21 @@ const (
 )
 
 func (s *server) reload(c *gin.Context, actor broker.Tenant) error {
-	r, err := s.cfg.Broker.Reload(c.Request.Context(), actor)
+	var k checker
+	confirm := ""
+	if c.Request.ContentLength != 0 { // the body may be missing
+		object, err := readObject(c)
+		if err != nil {
+			return err
+		}
+		if v := object["confirm"]; v != nil {
+			confirm = k.text(v, "body", "confirm")
+		}
+	}
+	if err := k.err(""); err != nil {
+		return err
+	}
+	r, err := s.cfg.Broker.Reload(c.Request.Context(), actor, confirm)
 	return answerReload(c, v1.ActionPost, r, err)
 }
 

@@ -73,7 +73,7 @@ type useCases interface {
 	Snapshot(ctx context.Context, actor broker.Tenant) (broker.Snapshot, error)
 	Rollouts(ctx context.Context, actor broker.Tenant) ([]broker.RolloutStatus, error)
 	OrderRollout(ctx context.Context, actor broker.Tenant, pool string, order broker.RolloutOrder, reason string) (broker.RolloutStatus, error)
-	Reload(ctx context.Context, actor broker.Tenant) (broker.Reload, error)
+	Reload(ctx context.Context, actor broker.Tenant, confirm string) (broker.Reload, error)
 	LastReload(ctx context.Context, actor broker.Tenant) (broker.Reload, error)
 
 	Healthy(ctx context.Context) error

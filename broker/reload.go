@@ -26,21 +26,23 @@ type Reload struct {
 // Reloader reads the pools again. Its calls may run at once.
 type Reloader interface {
 	// Reload checks all of the pools before it changes anything. An error, which
-	// the Reload tells of too, has left everything as it was.
-	Reload(ctx context.Context, by string) (Reload, error)
+	// the Reload tells of too, has left everything as it was. confirm is the id of
+	// the plan that it is to be, or "": then it may not destroy much.
+	Reload(ctx context.Context, by, confirm string) (Reload, error)
 	// LastReload gives what the last one came to.
 	LastReload() Reload
 }
 
 // Reload reads the pools again, as asked by an admin. Errors: CodeForbidden,
 // CodeInvalid with all mistakes of the file and the modules; CodeUnavailable if
-// there is nothing to read.
-func (b *Broker) Reload(ctx context.Context, actor Tenant) (Reload, error) {
+// there is nothing to read; CodeConflict if it would destroy much stock and its
+// plan is not confirmed, or is another than the one that is.
+func (b *Broker) Reload(ctx context.Context, actor Tenant, confirm string) (Reload, error) {
 	if !actor.IsAdmin {
 		return Reload{}, errAdminsOnly("reload the pools")
 	}
 	// Nobody has to wait for it.
-	return b.cfg.Reloader.Reload(context.WithoutCancel(ctx), "tenant "+actor.Name)
+	return b.cfg.Reloader.Reload(context.WithoutCancel(ctx), "tenant "+actor.Name, confirm)
 }
 
 // LastReload gives what the last reading of the pools came to. CodeForbidden

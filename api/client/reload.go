@@ -8,8 +8,8 @@ import (
 )
 
 // Reload has the broker read its pools again, and waits for that. Admins only.
-func (c *Client) Reload(ctx context.Context) (Answer[v1.ReloadAnswer], error) {
-	return call[v1.ReloadAnswer](ctx, c, http.MethodPost, nil, "reload")
+func (c *Client) Reload(ctx context.Context, o v1.ReloadOrder) (Answer[v1.ReloadAnswer], error) {
+	return call[v1.ReloadAnswer](ctx, c, http.MethodPost, o, "reload")
 }
 
 // LastReload tells how the last reading of the pools went. Admins only.

@@ -11,6 +11,11 @@ type Reload struct {
 	Revision string `json:"revision"` // commit, where they are from a repository
 }
 
+// ReloadOrder is the body of POST /reload. It may be left out.
+type ReloadOrder struct {
+	Confirm string `json:"confirm"` // the id of the plan that it is to be
+}
+
 // ReloadAnswer is the answer about a reading of the pools.
 type ReloadAnswer struct {
 	Action Action `json:"action"`

@@ -8,6 +8,7 @@
 //	terraform         which Terraform, and how many runs of it at once
 //	account "NAME"    how fast runs may start against one provider account
 //	legacy            how the API of Duffy v2 answers
+//	reload            when a reload must be confirmed
 //	policy            which changes of the file are refused, or warned of
 //	tenant_defaults   quota and lifetimes of tenants that have none of their own
 //	defaults          settings of every pool
@@ -68,6 +69,8 @@ type File struct {
 	Moves []broker.Move
 	// TenantDefaults are the settings of the tenant_defaults block.
 	TenantDefaults broker.TenantDefaults
+	// Reload says when a reload must be confirmed.
+	Reload Reload
 	// Policy are the rules of the policy block, denials first.
 	Policy []Rule
 
@@ -117,7 +120,7 @@ func Load(path string) (*File, hcl.Diagnostics) {
 
 	diags = tidy(append(diags, l.keyed(l.diags)...))
 	if !diags.HasErrors() {
-		f.Pools, f.Accounts, f.Legacy, f.TenantDefaults, f.Policy = pools, accounts, legacy, l.tenants, l.rules
+		f.Pools, f.Accounts, f.Legacy, f.TenantDefaults, f.Reload, f.Policy = pools, accounts, legacy, l.tenants, l.reload, l.rules
 		f.Moves = l.moved
 	}
 	return f, diags
@@ -136,6 +139,7 @@ type loader struct {
 	diags     hcl.Diagnostics // what we found
 	tenants   broker.TenantDefaults
 	rules     []Rule
+	reload    Reload
 	moved     []broker.Move
 	// locals is nil until they are read; allLocals: none was lost to a mistake.
 	locals    map[string]*local
@@ -175,6 +179,7 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	accountBlocks := top.blocks("account", "How fast Terraform runs may start against one provider account. The pools that name it share its rate.")
 	legacies := top.blocks("legacy", "How the API of Duffy v2 answers: see [legacy.md](legacy.md). Without the block there is none.")
 	tenantDefaults := top.blocks("tenant_defaults", "Quota and lifetimes of tenants that have none of their own.")
+	reloads := top.blocks("reload", "When a reload must be confirmed: see [reload.md](reload.md).")
 	policies := top.blocks("policy", "What changes of this file are refused, or warned of: see [policy.md](policy.md).")
 	defaultsBlocks := top.blocks("defaults", "Settings of every pool that neither says them nor inherits them from a template.")
 	templateBlocks := top.blocks("template", "Settings of the pools, and of other templates, that extend it.")
@@ -192,6 +197,7 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	legacy := l.legacy(legacies)
 	l.tenants = l.tenantDefaults(tenantDefaults)
 	l.rules = l.policy(policies)
+	l.reload = l.reloads(reloads)
 	defaults := l.defaults(defaultsBlocks)
 	templates, _ := l.layers(templateBlocks)
 	pools, whole := l.layers(poolBlocks)

@@ -60,7 +60,7 @@ func testPoolsFile(t *testing.T, more string) string {
 // noReload has nothing to read.
 type noReload struct{}
 
-func (noReload) Reload(context.Context, string) (broker.Reload, error) { return broker.Reload{}, nil }
+func (noReload) Reload(context.Context, string, string) (broker.Reload, error) { return broker.Reload{}, nil }
 func (noReload) LastReload() broker.Reload                             { return broker.Reload{} }
 
 // use opens the directory as a broker does, and closes it after fn.

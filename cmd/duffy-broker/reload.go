@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/duffy-broker/duffy-broker/api/client"
+	v1 "github.com/duffy-broker/duffy-broker/api/v1"
 	"github.com/duffy-broker/duffy-broker/broker"
 	"github.com/duffy-broker/duffy-broker/broker/config"
 )
@@ -27,7 +28,7 @@ const minWebhookSecret = 16
 // checked first: a mistake changes nothing.
 type reloader struct {
 	source poolSource
-	apply  func(context.Context, *config.File) (pools int, err error) // nothing has changed on an error
+	apply  func(ctx context.Context, file *config.File, confirm string) (pools int, err error) // nothing has changed on an error
 	note   func(context.Context, broker.Reload)
 	now    func() time.Time
 
@@ -54,10 +55,10 @@ func (r *reloader) LastReload() broker.Reload {
 }
 
 // Reload is [broker.Reloader].
-func (r *reloader) Reload(ctx context.Context, by string) (broker.Reload, error) {
+func (r *reloader) Reload(ctx context.Context, by, confirm string) (broker.Reload, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	revision, pools, err := r.read(ctx)
+	revision, pools, err := r.read(ctx, confirm)
 	if ctx.Err() != nil { // the broker stops
 		return r.LastReload(), ctx.Err()
 	}
@@ -75,7 +76,7 @@ func (r *reloader) Reload(ctx context.Context, by string) (broker.Reload, error)
 	return last, err
 }
 
-func (r *reloader) read(ctx context.Context) (revision string, pools int, err error) {
+func (r *reloader) read(ctx context.Context, confirm string) (revision string, pools int, err error) {
 	path, revision, err := r.source.fetch(ctx)
 	if err != nil {
 		return "", 0, err
@@ -85,7 +86,7 @@ func (r *reloader) read(ctx context.Context) (revision string, pools int, err er
 	if err != nil {
 		return "", 0, broker.Errorf(broker.CodeOf(err), "%s\n%s", broker.MessageOf(err), strings.TrimRight(mistakes.String(), "\n"))
 	}
-	if pools, err = r.apply(ctx, file); err != nil {
+	if pools, err = r.apply(ctx, file, confirm); err != nil {
 		return "", 0, err
 	}
 	return revision, pools, r.source.accept(revision)
@@ -125,13 +126,13 @@ func (d *daemon) followPools(ctx context.Context) {
 			}
 		}
 		if by != "" {
-			_, _ = d.reloader.Reload(ctx, by) // noteReload tells of an error
+			_, _ = d.reloader.Reload(ctx, by, "") // noteReload tells of an error
 		}
 	}
 }
 
 // applyPools puts the pools of a file in the place of those that run.
-func (d *daemon) applyPools(ctx context.Context, file *config.File) (int, error) {
+func (d *daemon) applyPools(ctx context.Context, file *config.File, confirm string) (int, error) {
 	if file.Terraform.Runs != d.terraform.Runs || file.Terraform.MemoryPerRun != d.terraform.MemoryPerRun ||
 		file.Terraform.RequiredVersion.String() != d.terraform.RequiredVersion.String() {
 		d.log.WarnContext(ctx, "the terraform block has changed: it is read at a start only, so restart the broker for it")
@@ -141,6 +142,9 @@ func (d *daemon) applyPools(ctx context.Context, file *config.File) (int, error)
 		return 0, broker.Errorf(broker.CodeInvalid, "%s", err).WithHint("%s", hintOf(err)) // all of it: only admins see it
 	}
 	if err := d.checkPolicy(ctx, file, pools); err != nil {
+		return 0, err
+	}
+	if err := d.checkDestroys(ctx, file, confirm); err != nil {
 		return 0, err
 	}
 	err = d.loop.Change(func() error {
@@ -154,6 +158,7 @@ func (d *daemon) applyPools(ctx context.Context, file *config.File) (int, error)
 		return 0, err
 	}
 	d.legacy.Store(legacySettings(file.Legacy))
+	d.reloadRules.Store(&file.Reload)
 	d.broker.SetTenantDefaults(file.TenantDefaults)
 	d.broker.SetPoolsDir(file.Root)
 	d.noteRunning(ctx)
@@ -210,23 +215,25 @@ func readWebhookSecret(path string) ([]byte, error) {
 func newReloadCommand(s streams) *cobra.Command {
 	o := clientOptions{admin: true}
 	var status, wait bool
+	var order v1.ReloadOrder
 	cmd := simpleCommand(s, &o, "reload", "Have the broker read its pools again", cobra.NoArgs,
 		func(ctx context.Context, c *client.Client, _ []string) (json.RawMessage, error) {
 			if status {
 				a, err := c.LastReload(ctx)
 				return a.Raw, err
 			}
-			a, err := c.Reload(ctx)
+			a, err := c.Reload(ctx, order)
 			if err == nil && wait {
 				err = followRollouts(ctx, s.err, c, "")
 			}
 			return a.Raw, err
 		})
 	cmd.Long = "Have the broker read its pools and modules again, and wait for that. A mistake changes nothing, and is told.\n" +
-		"With --wait it also waits until all stale stock is replaced, prints how that goes, and fails if a rollout pauses or is aborted."
-	cmd.Example = "  duffy-broker reload\n  duffy-broker reload --wait\n  duffy-broker reload --status"
+		"What would destroy much of the stock is refused until --confirm names its plan. With --wait it also waits until all stale stock is replaced, prints how that goes, and fails if a rollout pauses or is aborted."
+	cmd.Example = "  duffy-broker reload\n  duffy-broker reload --wait\n  duffy-broker reload --confirm 0123456789abcdef --wait\n  duffy-broker reload --status"
 	o.addFlags(cmd)
 	cmd.Flags().BoolVar(&status, "status", false, "only tell how the last one went")
+	cmd.Flags().StringVar(&order.Confirm, "confirm", "", "`id` of the plan that it is to be: refused if it would be another")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the rollouts that follow")
 	cmd.MarkFlagsMutuallyExclusive("status", "wait")
 	return cmd

@@ -182,6 +182,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 
 	d := daemon{secure: o.tlsCert != "", streams: s, log: log, dir: dir, listener: listener, pools: new(broker.PoolSet), hangups: hangups, pushes: make(chan struct{}, 1), poll: o.poll, terraform: file.Terraform, legacyListener: legacyListener, proxies: proxies}
 	d.legacy.Store(legacySettings(file.Legacy))
+	d.reloadRules.Store(&file.Reload)
 	d.reloader = &reloader{source: source, apply: d.applyPools, note: d.noteReload, now: time.Now}
 	signer, publicKey, err := ssh.LoadOrCreateKey(dir.join("keys", "ssh_ed25519"))
 	if err != nil {
@@ -270,6 +271,7 @@ type daemon struct {
 	// legacyListener may be nil; legacy holds nil without a legacy block.
 	legacyListener net.Listener
 	legacy         atomic.Pointer[api.Legacy]
+	reloadRules    atomic.Pointer[config.Reload]
 	pools          *broker.PoolSet
 	broker         *broker.Broker
 	loop           *reconcile.Loop

@@ -61,6 +61,11 @@ policy {
   }
 }
 
+reload {
+  confirm_above = 0.25
+  confirm_from  = 20
+}
+
 tenant_defaults {
   node_quota           = 10
   session_lifetime     = "6h"

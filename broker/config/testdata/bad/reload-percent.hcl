@@ -1,0 +1,6 @@
+reload {
+  confirm_above = 50
+}
+pool "a" {
+  module = "../modules/local"
+}

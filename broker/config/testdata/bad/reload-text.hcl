@@ -1,0 +1,6 @@
+reload {
+  confirm_above = "half"
+}
+pool "a" {
+  module = "../modules/local"
+}

@@ -1,0 +1,5 @@
+reload {}
+reload {}
+pool "a" {
+  module = "../modules/local"
+}
