@@ -60,8 +60,10 @@ func testPoolsFile(t *testing.T, more string) string {
 // noReload has nothing to read.
 type noReload struct{}
 
-func (noReload) Reload(context.Context, string, string) (broker.Reload, error) { return broker.Reload{}, nil }
-func (noReload) LastReload() broker.Reload                             { return broker.Reload{} }
+func (noReload) Reload(context.Context, string, string) (broker.Reload, error) {
+	return broker.Reload{}, nil
+}
+func (noReload) LastReload() broker.Reload { return broker.Reload{} }
 
 // use opens the directory as a broker does, and closes it after fn.
 func (d *testDir) use(fn func(b *broker.Broker, store *bolt.Store, keys *secret.Keyring)) {
