@@ -90,7 +90,7 @@ tidy:
 .PHONY: format
 format:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
-	@if command -v terraform >/dev/null; then CHECKPOINT_DISABLE=1 terraform fmt -check -recursive modules >/dev/null || { echo "modules are not formatted: run terraform fmt -recursive modules"; exit 1; }; \
+	@if command -v terraform >/dev/null; then CHECKPOINT_DISABLE=1 terraform fmt -check -recursive modules examples >/dev/null || { echo "modules are not formatted: run terraform fmt -recursive modules examples"; exit 1; }; \
 	else echo "skipped: terraform is not installed, so the format of modules/ was not checked"; test "$$REQUIRE_ALL" != 1; fi
 
 .PHONY: vet

@@ -81,7 +81,7 @@ func completeArguments(words []string, known map[string]candidates) cobra.Comple
 				directive = cobra.ShellCompDirectiveDefault
 			}
 			return found, directive
-		case word == "FILE" || word == "COMMAND":
+		case word == "FILE" || word == "PATH" || word == "COMMAND":
 			return nil, cobra.ShellCompDirectiveDefault
 		case word == "DIR":
 			return nil, cobra.ShellCompDirectiveFilterDirs
