@@ -42,12 +42,16 @@ func addCompletion(root *cobra.Command) {
 		},
 	}
 	for _, cmd := range commandsBelow(root) {
-		words := strings.Fields(strings.NewReplacer("[", "", "]", "").Replace(cmd.Use))[1:]
+		words := strings.Fields(strings.NewReplacer("[", "", "]", "", "...", " ...").Replace(cmd.Use))[1:]
 		if cmd.ValidArgsFunction == nil && !cmd.HasSubCommands() {
 			cmd.ValidArgsFunction = completeArguments(words, arguments)
 		}
 		add := func(f *pflag.Flag) {
-			if complete, ok := flags[f.Name]; ok {
+			complete, ok := flags[f.Name]
+			if own := cmd.Annotations[ownFormats]; own != "" && f.Name == "format" {
+				complete = cobra.FixedCompletions(strings.Split(own, ", "), cobra.ShellCompDirectiveNoFileComp)
+			}
+			if ok {
 				// An error says that the flag has one of its own.
 				_ = cmd.RegisterFlagCompletionFunc(f.Name, complete)
 			}

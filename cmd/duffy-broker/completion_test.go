@@ -69,6 +69,9 @@ func TestCompletion(t *testing.T) {
 		{[]string{"client", "list-pools", "--format=t"}, []string{"json", "yaml", "flat", "table"}, nothing},
 		{[]string{"tenant", "list", "--data-dir", ""}, nil, dirs},
 		{[]string{"validate", ""}, nil, file},
+		{[]string{"fmt", "a.hcl", ""}, nil, file},
+		{[]string{"plan", "--format", ""}, []string{"text", "json", "markdown"}, nothing},
+		{[]string{"pool", "show", "s"}, []string{"small"}, nothing},
 		{[]string{"rollout", "pause", "s"}, []string{"small"}, nothing},
 		{[]string{"client", "show-p"}, []string{"show-pool"}, nothing},
 	}
