@@ -48,6 +48,7 @@ type Snapshot struct {
 // SnapshotNode is a node in brief.
 type SnapshotNode struct {
 	ID         int64     `json:"id"`
+	UID        string    `json:"uid"`
 	Pool       string    `json:"pool"`
 	State      NodeState `json:"state"`
 	Since      time.Time `json:"since"`
@@ -223,7 +224,7 @@ func TakeSnapshot(ctx context.Context, store Store, now time.Time, r Running) (s
 
 func snapshotNode(n Node) SnapshotNode {
 	return SnapshotNode{
-		ID: n.ID, Pool: n.Pool, State: n.State, Since: n.Since, CreatedAt: n.CreatedAt,
+		ID: n.ID, UID: n.UID, Pool: n.Pool, State: n.State, Since: n.Since, CreatedAt: n.CreatedAt,
 		Template: n.Source.Template, Generation: n.Source.Generation, Account: n.Account,
 		SessionID: n.SessionID, Touched: n.Touched, Held: n.Hold != nil, Attempts: n.Attempts, RetryAt: n.RetryAt,
 	}

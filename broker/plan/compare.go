@@ -6,8 +6,10 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/schedule"
 )
 
 // lockFile is the name of a module's dependency lock file.
@@ -19,10 +21,10 @@ func (c *computation) compare() {
 	for i := range c.before.Pools {
 		old[c.before.Pools[i].Name] = &c.before.Pools[i]
 	}
-	from := make(map[string]string, len(c.after.Moved)) // the old name by the new one
-	for was, is := range c.after.Moved {
-		if old[was] != nil && old[is] == nil {
-			from[is] = was
+	from := make(map[string]string, len(c.after.Moves)) // the old name by the new one
+	for _, m := range c.after.Moves {                   // a file keeps them for long
+		if old[m.From] != nil && old[m.To] == nil {
+			from[m.To] = m.From
 		}
 	}
 	kept := make(map[string]bool)
@@ -69,24 +71,62 @@ func (c *computation) add(s side) {
 		p.Kind = Changed
 	}
 	p.Headroom.Before, p.Headroom.After = headroom(s.old), headroom(s.new)
-	if cost := s.cost(); cost != (Cost{}) {
+	if cost := s.cost(c.now); cost != (Cost{}) {
 		p.Cost = &cost
 	}
-	if s.new != nil && c.options.Schedule != nil {
-		p.Schedule = c.options.Schedule(*s.new, c.now)
+	if s.new != nil {
+		for _, change := range schedule.Changes(s.new.Schedule, schedule.Base(*s.new), c.now, scheduleChanges) {
+			p.Schedule = append(p.Schedule, ScheduleChange{At: change.At, FillLevel: change.FillLevel, MaxNodes: change.MaxNodes, Window: change.Window})
+		}
 	}
 	c.plan.Pools, c.sides = append(c.plan.Pools, p), append(c.sides, s)
 }
 
 // cost is what the full stock of a pool costs a day.
-func (s side) cost() (c Cost) {
+func (s side) cost(now time.Time) (c Cost) {
 	if s.old != nil {
-		c.Before = s.old.HourlyCost * 24 * float64(s.old.FillLevel)
+		c.Before = s.old.HourlyCost * 24 * averageFill(*s.old, now)
 	}
 	if s.new != nil {
-		c.After = s.new.HourlyCost * 24 * float64(s.new.FillLevel)
+		c.After = s.new.HourlyCost * 24 * averageFill(*s.new, now)
 	}
 	return c
+}
+
+// averageFill gives the fill level of a pool on average over a week.
+func averageFill(p broker.Pool, now time.Time) float64 {
+	if len(p.Schedule) == 0 || p.HourlyCost == 0 {
+		return float64(p.FillLevel)
+	}
+	const week = 7 * 24 * time.Hour
+	sum := 0.0
+	for at, end := now, now.Add(week); at.Before(end); {
+		level, next := schedule.At(p.Schedule, schedule.Base(p), at)
+		if next.IsZero() || next.After(end) {
+			next = end
+		}
+		sum += float64(level.FillLevel) * next.Sub(at).Hours()
+		at = next
+	}
+	return sum / week.Hours()
+}
+
+// fill is the fill level that a pool will have at a time.
+func (s side) fill(at time.Time) int {
+	if s.new == nil {
+		return 0
+	}
+	p, _ := schedule.Pool(*s.new, at)
+	return p.FillLevel
+}
+
+// lowestFill is the least of the fill levels that a pool will have soon.
+func (s side) lowestFill(p Pool, now time.Time) int {
+	lowest := s.fill(now)
+	for _, change := range p.Schedule {
+		lowest = min(lowest, change.FillLevel)
+	}
+	return lowest
 }
 
 func headroom(p *broker.Pool) *int {

@@ -63,15 +63,23 @@ func leaves(name string, v reflect.Value) []leaf {
 }
 
 // elements takes a list of structs apart: by the names of its elements, or by
-// their places.
+// their places. All of an element is set by somebody.
 func elements(name string, v reflect.Value) []leaf {
 	var all []leaf
 	for i := range v.Len() {
 		at := fmt.Sprintf("%s[%d]", name, i)
-		if own := v.Index(i).FieldByName("Name"); own.IsValid() && own.Kind() == reflect.String && own.String() != "" {
+		own := v.Index(i).FieldByName("Name")
+		named := own.IsValid() && own.Kind() == reflect.String && own.String() != ""
+		if named {
 			at = join(name, own.String())
 		}
-		all = append(all, leaves(at, v.Index(i))...)
+		for _, l := range leaves(at, v.Index(i)) {
+			if named && l.name == join(at, "name") {
+				continue
+			}
+			l.zero = false
+			all = append(all, l)
+		}
 	}
 	return all
 }

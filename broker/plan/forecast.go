@@ -8,6 +8,7 @@ import (
 
 	"github.com/duffy-broker/duffy-broker/broker"
 	"github.com/duffy-broker/duffy-broker/broker/reconcile"
+	"github.com/duffy-broker/duffy-broker/broker/schedule"
 )
 
 // look looks ahead: it rehearses what the loop does, and says it of each pool.
@@ -65,9 +66,9 @@ func (c *computation) durations(pool string) reconcile.Durations {
 }
 
 func (c *computation) oldName(pool string) string {
-	for was, is := range c.after.Moved {
-		if is == pool {
-			return was
+	for _, m := range c.after.Moves {
+		if m.To == pool {
+			return m.From
 		}
 	}
 	return ""
@@ -75,31 +76,26 @@ func (c *computation) oldName(pool string) string {
 
 // renamed gives the world with the pools' new names.
 func (c *computation) renamed(w reconcile.World) reconcile.World {
-	names := make(map[string]string)
-	for _, p := range c.plan.Pools {
-		if p.Kind == Moved {
-			names[p.From] = p.Name
-		}
-	}
-	if len(names) == 0 {
+	if len(c.after.Moves) == 0 {
 		return w
 	}
+	now := func(name string) string { return broker.MovedName(c.after.Moves, name) }
 	w.Nodes = slices.Clone(w.Nodes)
 	for i := range w.Nodes {
 		n := &w.Nodes[i]
-		n.Pool = cmp.Or(names[n.Pool], n.Pool)
+		n.Pool = now(n.Pool)
 	}
 	health := make(map[string]broker.PoolHealth, len(w.Health))
 	for name, h := range w.Health {
-		health[cmp.Or(names[name], name)] = h
+		health[now(name)] = h
 	}
 	turns := make(map[string]reconcile.Turn, len(w.Turns))
 	for name, t := range w.Turns {
-		turns[cmp.Or(names[name], name)] = t
+		turns[now(name)] = t
 	}
 	rollouts := make(map[string]broker.Rollout, len(w.Rollouts))
 	for name, r := range w.Rollouts {
-		r.Pool = cmp.Or(names[name], name)
+		r.Pool = now(name)
 		rollouts[r.Pool] = r
 	}
 	w.Health, w.Turns, w.Rollouts = health, turns, rollouts
@@ -167,7 +163,8 @@ func (c *computation) takeStock(byName map[string]int) {
 	}
 	for i := range c.plan.Pools {
 		if p := &c.plan.Pools[i]; p.Headroom.After != nil {
-			p.Headroom.Over = max(0, p.Stock.Live-c.sides[i].new.MaxNodes)
+			now, _ := schedule.Pool(*c.sides[i].new, c.now)
+			p.Headroom.Over = max(0, p.Stock.Live-now.MaxNodes)
 		}
 	}
 }
@@ -180,11 +177,12 @@ func (c *computation) followStock(byName map[string]int, r reconcile.Rehearsal, 
 	}
 	surplus := make(map[string]int) // stock above the fill level, stale one first
 	for i, p := range c.plan.Pools {
-		surplus[p.Name] = p.Stock.Ready - c.sides[i].fill()
+		surplus[p.Name] = p.Stock.Ready - c.sides[i].fill(c.now)
 	}
 	for _, step := range r.Steps {
 		i, known := byName[step.Pool]
-		if !known || !releasesStock(step) {
+		_, existed := generation[step.NodeID]
+		if !known || !existed || !releasesStock(step) {
 			continue
 		}
 		p, s := &c.plan.Pools[i], c.sides[i]
@@ -226,14 +224,6 @@ func (c *computation) followStock(byName map[string]int, r reconcile.Rehearsal, 
 			p.Drain = c.drain(*p, existing[p.Name])
 		}
 	}
-}
-
-// fill is the fill level that a pool will have.
-func (s side) fill() int {
-	if s.new == nil {
-		return 0
-	}
-	return s.new.FillLevel
 }
 
 // drain says how a pool gets empty.
@@ -291,8 +281,8 @@ func (c *computation) followLevels(byName map[string]int, r reconcile.Rehearsal)
 				ready.Lowest, ready.LowestAt = point.Ready, point.At
 			}
 		}
-		fill := c.sides[i].fill()
-		for k := len(all) - 1; k >= 0 && all[k].Ready >= fill && fill > 0; k-- {
+		fill := c.sides[i].fill(c.now)
+		for k := len(all) - 1; k >= 0 && all[k].Ready >= fill && fill > 0 && len(p.Schedule) == 0; k-- {
 			ready.Full = all[k].At
 			if k == 0 {
 				ready.Full = time.Time{} // it is all the time
@@ -303,7 +293,7 @@ func (c *computation) followLevels(byName map[string]int, r reconcile.Rehearsal)
 		}
 		p.Ready = ready
 		if p.Rollout != nil {
-			p.Rollout.MadeFirst = ready.Lowest >= min(ready.Now, fill)
+			p.Rollout.MadeFirst = ready.Lowest >= min(ready.Now, c.sides[i].lowestFill(*p, c.now))
 		}
 	}
 }

@@ -3,9 +3,7 @@ package plan
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -35,8 +33,8 @@ func identify(before, after Config, p Plan) string {
 	for _, l := range after.settings() {
 		write("setting %q %s", l.name, l.value)
 	}
-	for _, from := range slices.Sorted(maps.Keys(after.Moved)) {
-		write("moved %q %q", from, after.Moved[from])
+	for _, m := range after.Moves {
+		write("moved %q %q", m.From, m.To)
 	}
 	old := make(map[string]broker.Pool, len(before.Pools))
 	for _, pool := range before.Pools {
@@ -48,7 +46,7 @@ func identify(before, after Config, p Plan) string {
 		if pool.From != "" {
 			was = old[pool.From]
 		}
-		if s := atStake(pool, was, after); s != "" {
+		if s := atStake(pool, was); s != "" {
 			lost = append(lost, s)
 		}
 	}
@@ -59,16 +57,20 @@ func identify(before, after Config, p Plan) string {
 
 const idDigits = 16
 
-// atStake says which stock of a pool a change takes away, whether or not there is
-// some just now; "" for none.
-func atStake(p Pool, was broker.Pool, after Config) string {
-	fewer := false
-	for _, pool := range after.Pools {
-		fewer = fewer || pool.Name == p.Name && pool.FillLevel < was.FillLevel
-	}
-	if was.FillLevel == 0 || p.Kind != Removed && p.Generation == nil && !fewer {
+// atStake says which stock of a pool a change may take away, whether or not there
+// is some just now; "" for none.
+func atStake(p Pool, was broker.Pool) string {
+	size := slices.ContainsFunc(p.Fields, func(f Field) bool {
+		return f.Name == "fill_level" || f.Name == "max_age" || strings.HasPrefix(f.Name, "schedule.")
+	})
+	if p.Kind == Added || p.Kind != Removed && p.Generation == nil && !size {
 		return ""
 	}
-	stake, _ := json.Marshal([]any{was.Name, p.Kind == Removed, was.Source.Generation, was.FillLevel}) // texts and numbers
-	return string(stake)
+	text := fmt.Sprintf("%q %t %s", was.Name, p.Kind == Removed, was.Source.Generation)
+	for _, l := range poolLeaves(&was) {
+		if l.name == "fill_level" || l.name == "max_age" || strings.HasPrefix(l.name, "schedule.") {
+			text += fmt.Sprintf(" %q %s", l.name, l.value)
+		}
+	}
+	return text
 }

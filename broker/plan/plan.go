@@ -32,9 +32,8 @@ type Config struct {
 	// Modules are those of the pools, by Source.Template. Where one is missing, what
 	// changed in it is not told.
 	Modules map[string]broker.Module
-	// Moved says which pools have new names: from the old to the new one. Their
-	// nodes go with them.
-	Moved map[string]string
+	// Moves says which pools have new names. Their nodes go with them.
+	Moves []broker.Move
 }
 
 // Options are what else [Compute] needs. The zero value will do.
@@ -50,9 +49,6 @@ type Options struct {
 	Effort int
 	// Observed are durations seen in the past, by pool; 0 in one of them is not known.
 	Observed map[string]reconcile.Durations
-	// Schedule gives the next changes of a pool's fill level by its schedule. nil:
-	// there are none.
-	Schedule func(p broker.Pool, now time.Time) []ScheduleChange
 	// Policy is what rules say about the change.
 	Policy []PolicyResult
 }
@@ -175,7 +171,7 @@ type Pool struct {
 	Ready    Ready            `json:"ready"`
 	Headroom Headroom         `json:"headroom"`
 	Cost     *Cost            `json:"cost_per_day,omitempty"`
-	Schedule []ScheduleChange `json:"schedule,omitempty"`
+	Schedule []ScheduleChange `json:"schedule,omitempty"` // the next ones, at most [scheduleChanges]
 	// Sample is what Terraform would make for one node, where it was asked.
 	Sample *Sample `json:"sample,omitempty"`
 }
@@ -272,7 +268,7 @@ type Ready struct {
 	LowestAt time.Time `json:"lowest_at,omitzero"` // zero: now
 	End      int       `json:"end"`
 	// Full is when the fill level is reached for good; zero: it is now, or will not
-	// be within the forecast.
+	// be within the forecast, or the level changes by a schedule.
 	Full time.Time `json:"full,omitzero"`
 	// Points are the changes, at most [maxPoints] of them.
 	Points []Point `json:"points,omitempty"`
@@ -294,7 +290,7 @@ type Headroom struct {
 	Over int `json:"over,omitempty"`
 }
 
-// Cost is what full stock costs a day. A pool that does not exist, or does not say
+// Cost is what full stock costs a day, on average over a week. A pool that does not exist, or does not say
 // what a node costs, costs nothing.
 type Cost struct {
 	Before float64 `json:"before"`
@@ -306,7 +302,7 @@ type ScheduleChange struct {
 	At        time.Time `json:"at"`
 	FillLevel int       `json:"fill_level"`
 	MaxNodes  int       `json:"max_nodes"`
-	Why       string    `json:"why,omitempty"`
+	Window    string    `json:"window,omitempty"` // whose numbers these are; "": the pool's own
 }
 
 // Move is a pool that was removed and one that was added, made from the same:
@@ -382,6 +378,8 @@ const (
 	// defaultEffort is enough for exact times where 10,000 nodes are replaced, which
 	// takes a second.
 	defaultEffort = 24_000_000
+	// scheduleChanges is how many changes of a pool's size by its schedule are told.
+	scheduleChanges = 5
 	// maxPoints is how many changes of a pool's ready nodes are told.
 	maxPoints = 200
 )
@@ -451,7 +449,7 @@ func (c *computation) count() {
 			s.Unchanged++
 		}
 		s.StockDestroyed += len(p.Stock.Destroyed)
-		own := c.sides[i].cost()
+		own := c.sides[i].cost(c.now)
 		cost.Before += own.Before
 		cost.After += own.After
 	}

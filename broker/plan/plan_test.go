@@ -25,7 +25,7 @@ func config(pools ...broker.Pool) plan.Config { return plan.Config{Pools: pools}
 func TestMovedPoolKeepsItsStock(t *testing.T) {
 	before := config(testPool("old", 2, 4, "g"))
 	after := config(testPool("new", 2, 4, "g"))
-	w := plan.Full(before, 8)
+	w := plan.Full(t0, before, 8)
 	lent := broker.Node{ID: 3, Pool: "old", State: broker.NodeDeployed, SessionID: 1, Source: before.Pools[0].Source}
 	w.Nodes = append(w.Nodes, lent)
 	w.Sessions = []broker.Session{{ID: 1, State: broker.SessionActive, ExpiresAt: t0.Add(48 * time.Hour), Nodes: []broker.LentNode{{ID: 3, Pool: "old"}}}}
@@ -38,7 +38,7 @@ func TestMovedPoolKeepsItsStock(t *testing.T) {
 		t.Errorf("suggested moves (-want +got):\n%s", diff)
 	}
 
-	after.Moved = map[string]string{"old": "new"}
+	after.Moves = []broker.Move{{From: "old", To: "new"}}
 	moved := plan.Compute(t0, before, after, w, plan.Options{})
 	if moved.Summary.Moved != 1 || moved.Summary.StockDestroyed != 0 || len(moved.Actions) != 0 || moved.ExitCode() != plan.ExitChanges {
 		t.Errorf("with a move: %+v, actions %v, exit code %d", moved.Summary, moved.Actions, moved.ExitCode())
@@ -59,34 +59,73 @@ func TestMovedPoolKeepsItsStock(t *testing.T) {
 func TestWhatGoesAnywayDoesNotCount(t *testing.T) {
 	before, after := config(testPool("a", 2, 4, "g")), config(testPool("a", 2, 4, "g"))
 	after.Pools[0].Description = "another"
-	w := plan.Full(config(testPool("a", 3, 4, "g")), 8) // one too many
+	w := plan.Full(t0, config(testPool("a", 3, 4, "g")), 8) // one too many
 	p := plan.Compute(t0, before, after, w, plan.Options{})
 	if p.Summary.StockDestroyed != 0 || len(p.Actions) == 0 || p.ExitCode() != plan.ExitChanges {
 		t.Errorf("%d nodes are destroyed by a description, %d actions, exit code %d", p.Summary.StockDestroyed, len(p.Actions), p.ExitCode())
 	}
 }
 
-func TestPolicyAndSchedule(t *testing.T) {
+func TestPolicy(t *testing.T) {
 	before, after := config(testPool("a", 2, 4, "g")), config(testPool("a", 3, 4, "g"))
 	o := plan.Options{
 		Policy: []plan.PolicyResult{{Rule: "ceiling", Pool: "a", Message: "too many"}},
-		Schedule: func(p broker.Pool, now time.Time) []plan.ScheduleChange {
-			return []plan.ScheduleChange{{At: now, FillLevel: p.FillLevel + 1}}
-		},
 	}
-	p := plan.Compute(t0, before, after, plan.Full(before, 8), o)
+	p := plan.Compute(t0, before, after, plan.Full(t0, before, 8), o)
 	if p.ExitCode() != plan.ExitChanges {
 		t.Errorf("with a warning the exit code is %d, want 2", p.ExitCode())
 	}
-	if diff := cmp.Diff([]plan.ScheduleChange{{At: t0, FillLevel: 4}}, p.Pools[0].Schedule); diff != "" {
-		t.Errorf("schedule (-want +got):\n%s", diff)
-	}
 	o.Policy[0].Deny = true
-	if p := plan.Compute(t0, before, after, plan.Full(before, 8), o); p.ExitCode() != plan.ExitDanger || !p.Summary.Denied {
+	if p := plan.Compute(t0, before, after, plan.Full(t0, before, 8), o); p.ExitCode() != plan.ExitDanger || !p.Summary.Denied {
 		t.Errorf("denied, the exit code is %d, want 3", p.ExitCode())
 	}
-	if p := plan.Compute(t0, before, before, plan.Full(before, 8), o); p.ExitCode() != plan.ExitNone {
+	if p := plan.Compute(t0, before, before, plan.Full(t0, before, 8), o); p.ExitCode() != plan.ExitNone {
 		t.Errorf("without a change there is nothing to deny, and the exit code is %d", p.ExitCode())
+	}
+}
+
+// A schedule is part of the forecast, of the cost, and of what a plan says next.
+func TestSchedule(t *testing.T) {
+	before := config(testPool("a", 2, 8, "g"))
+	before.Pools[0].HourlyCost = 1
+	after := config(before.Pools[0])
+	after.Pools[0].Schedule = []broker.Window{{Name: "day", Cron: "0 13 * * *", Duration: 12 * time.Hour, FillLevel: 6, MaxNodes: 8}}
+	p := plan.Compute(t0, before, after, plan.Full(t0, before, 8), plan.Options{})
+	pool := p.Pools[0]
+	want := []plan.ScheduleChange{
+		{At: t0.Add(time.Hour), FillLevel: 6, MaxNodes: 8, Window: "day"}, {At: t0.Add(13 * time.Hour), FillLevel: 2, MaxNodes: 8},
+		{At: t0.Add(25 * time.Hour), FillLevel: 6, MaxNodes: 8, Window: "day"}, {At: t0.Add(37 * time.Hour), FillLevel: 2, MaxNodes: 8},
+		{At: t0.Add(49 * time.Hour), FillLevel: 6, MaxNodes: 8, Window: "day"},
+	}
+	if diff := cmp.Diff(want, pool.Schedule); diff != "" {
+		t.Errorf("next changes (-want +got):\n%s", diff)
+	}
+	if pool.Ready.Now != 2 || pool.Ready.Lowest != 2 || pool.Ready.End != 2 || len(pool.Ready.Points) < 3 {
+		t.Errorf("ready %+v, want 2, then 6, then 2", pool.Ready)
+	}
+	if diff := cmp.Diff(&plan.Cost{Before: 48, After: 96}, pool.Cost); diff != "" {
+		t.Errorf("cost of 2, and of 2 and 6 half of the time each (-want +got):\n%s", diff)
+	}
+	if without := plan.Compute(t0, before, before, plan.Full(t0, before, 8), plan.Options{}); without.ID == p.ID {
+		t.Error("a schedule makes no other id")
+	}
+	// Where a window is open, the stock is full by its numbers.
+	if n := len(plan.Full(t0.Add(time.Hour), after, 8).Nodes); n != 6 {
+		t.Errorf("%d nodes are full stock while the window is open, want 6", n)
+	}
+}
+
+// Stock that gets too old by a new setting is destroyed by it.
+func TestMaxAge(t *testing.T) {
+	before, after := config(testPool("a", 2, 4, "g")), config(testPool("a", 2, 4, "g"))
+	after.Pools[0].MaxAge = 24 * time.Hour
+	w := plan.Full(t0.Add(-36*time.Hour), before, 8)
+	p := plan.Compute(t0, before, after, w, plan.Options{})
+	if p.Summary.StockDestroyed != 2 || p.ExitCode() != plan.ExitDanger {
+		t.Errorf("%d nodes of 36 hours are destroyed, exit code %d; want 2, 3", p.Summary.StockDestroyed, p.ExitCode())
+	}
+	if p := plan.Compute(t0, after, after, w, plan.Options{}); p.Summary.StockDestroyed != 0 || len(p.Actions) == 0 {
+		t.Errorf("where it was so before, %d nodes are destroyed by the change, with %d actions", p.Summary.StockDestroyed, len(p.Actions))
 	}
 }
 
@@ -95,7 +134,7 @@ func TestWhyAGenerationIsAnother(t *testing.T) {
 	before, after := config(testPool("a", 1, 2, "g1")), config(testPool("a", 1, 2, "g2"))
 	reason := func() []plan.Input {
 		t.Helper()
-		p := plan.Compute(t0, before, after, plan.Full(before, 8), plan.Options{MaskKey: []byte("k")})
+		p := plan.Compute(t0, before, after, plan.Full(t0, before, 8), plan.Options{MaskKey: []byte("k")})
 		if p.Pools[0].Generation == nil {
 			t.Fatal("no change of the generation")
 		}
@@ -127,7 +166,7 @@ func TestEveryFieldOfAPoolIsCompared(t *testing.T) {
 	after := before
 	after.Ready.Timeout, after.CreateTimeout, after.NoLegacy = time.Minute, 90*time.Minute, true
 	after.Labels = map[string]string{"team": "ci"}
-	p := plan.Compute(t0, config(before), config(after), plan.Full(config(before), 8), plan.Options{})
+	p := plan.Compute(t0, config(before), config(after), plan.Full(t0, config(before), 8), plan.Options{})
 	got := make(map[string]string)
 	for _, f := range p.Pools[0].Fields {
 		got[f.Name] = fmt.Sprintf("%s -> %s", f.Old, f.New)
@@ -149,7 +188,7 @@ func TestEffortIsBounded(t *testing.T) {
 		p.Source.Generation = "g2"
 		after.Pools = append(after.Pools, p)
 	}
-	w := plan.Full(before, 8)
+	w := plan.Full(t0, before, 8)
 	exact := plan.Compute(t0, before, after, w, plan.Options{})
 	if exact.Assumed.Window != 0 || !exact.Summary.Complete {
 		t.Errorf("200 nodes are too many to be exact: window %v, %+v", exact.Assumed.Window, exact.Summary)

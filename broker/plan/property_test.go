@@ -35,7 +35,7 @@ type change struct {
 
 // forecastOf plans a change.
 func (c change) plan(now time.Time) plan.Plan {
-	return plan.Compute(now, c.before, c.after, c.world, plan.Options{Observed: c.durations, Effort: 1 << 40})
+	return plan.Compute(now, c.before, c.after, c.world, plan.Options{Observed: c.durations, Effort: 1 << 40, Horizon: horizon})
 }
 
 // drawChange makes up pools before and after, and a stock that the pools before
@@ -91,7 +91,17 @@ func drawChange(t *rapid.T, start time.Time) change {
 
 func drawPool(t *rapid.T, name string) broker.Pool {
 	fill := rapid.IntRange(0, 4).Draw(t, "fill")
+	var windows []broker.Window
+	for i := range max(0, rapid.IntRange(-2, 2).Draw(t, "windows")) {
+		level := rapid.IntRange(0, 4).Draw(t, "fill in the window")
+		windows = append(windows, broker.Window{
+			Name: fmt.Sprint("w", i), Cron: fmt.Sprintf("%d */%d * * *", rapid.IntRange(0, 59).Draw(t, "minute"), rapid.IntRange(3, 12).Draw(t, "hours")),
+			Duration: time.Duration(rapid.IntRange(5, 150).Draw(t, "minutes open")) * time.Minute, FillLevel: level, MaxNodes: max(1, level+rapid.IntRange(0, 3).Draw(t, "room")),
+		})
+	}
 	return broker.Pool{
+		// Nodes of this plan don't get so old within it: when these go is by chance.
+		Schedule: windows, MaxAge: rapid.SampledFrom([]time.Duration{0, 0, 100 * time.Hour}).Draw(t, "max age"),
 		Rollout: broker.RolloutSettings{
 			MaxSurge: rapid.IntRange(0, 3).Draw(t, "surge"), MaxUnavailable: max(0, rapid.IntRange(-2, 2).Draw(t, "unavailable")),
 			PauseAfter: rapid.IntRange(1, 4).Draw(t, "pause after"), NoStale: rapid.IntRange(0, 4).Draw(t, "serve stale") == 0,
@@ -108,6 +118,7 @@ func (c *change) drawNode(t *rapid.T, start time.Time, p broker.Pool, id int64) 
 		ID: id, UID: fmt.Sprintf("%016x", id), Pool: p.Name, Since: start, CreatedAt: start, Source: p.Source,
 		Ready: p.Ready, Contextualize: p.Contextualize, Account: p.Account,
 	}
+	n.CreatedAt = start.Add(-time.Duration(rapid.IntRange(0, 105).Draw(t, "hours old")) * time.Hour)
 	n.State = rapid.SampledFrom([]broker.NodeState{
 		broker.NodeReady, broker.NodeReady, broker.NodeReady, broker.NodeReady, broker.NodeDeployed, broker.NodeDeployed,
 		broker.NodePlanned, broker.NodeApplying, broker.NodeChecking, broker.NodeReleasing, broker.NodeFailed, broker.NodeDestroying,
@@ -138,6 +149,9 @@ func (c *change) drawNode(t *rapid.T, start time.Time, p broker.Pool, id int64) 
 	}
 	c.world.Nodes = append(c.world.Nodes, n)
 }
+
+// bubble is when time begins in every bubble.
+func bubble() time.Time { return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) }
 
 // paced is a cloud whose work takes as long as the pool's durations say.
 type paced struct {
@@ -191,9 +205,12 @@ func goroutine() string {
 	return string(name)
 }
 
+// horizon is how far these forecasts go. A window never opens or closes then.
+const horizon = 24*time.Hour - 500*time.Millisecond
+
 // perform lets a real loop do what it does after the change, for as long as the
-// forecast goes and as long again, and gives what it did, from the events of the store.
-func perform(t *rapid.T, c change, start time.Time, p plan.Plan) (did []string, ready map[string]int) {
+// forecast goes, and gives what it did, from the events of the store.
+func perform(t *rapid.T, c change) (did []string, ready map[string]int) {
 	store, cloud := memory.New(), &brokertest.Cloud{}
 	err := store.Update(context.Background(), func(tx broker.Tx) error {
 		for _, s := range c.world.Sessions {
@@ -237,7 +254,7 @@ func perform(t *rapid.T, c change, start time.Time, p plan.Plan) (did []string, 
 		name = goroutine()
 		loop.Run(ctx)
 	})
-	time.Sleep(2*p.Summary.End.Sub(start) + time.Hour)
+	time.Sleep(horizon)
 	cancel()
 	running.Wait()
 
@@ -249,7 +266,7 @@ func perform(t *rapid.T, c change, start time.Time, p plan.Plan) (did []string, 
 	err = store.View(context.Background(), func(tx broker.ReadTx) error {
 		events, err := tx.Events(0, 1<<30)
 		for _, e := range events {
-			if line := eventLine(e, start, last); line != "" {
+			if line := eventLine(e, bubble(), last); line != "" {
 				did = append(did, line)
 			}
 		}
@@ -337,11 +354,11 @@ func announced(c change, start time.Time, p plan.Plan) (lines []string) {
 // and at these times, and the forecast of ready nodes comes true.
 func TestTheLoopDoesWhatThePlanSays(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		start := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // as in every bubble
+		start := bubble()
 		c := drawChange(rt, start)
 		p := c.plan(start)
 		synctest.Test(t, func(*testing.T) {
-			did, ready := perform(rt, c, start, p)
+			did, ready := perform(rt, c)
 			if diff := cmp.Diff(announced(c, start, p), did); diff != "" {
 				rt.Errorf("announced and done (-announced +done):\n%s", diff)
 			}
@@ -360,6 +377,9 @@ func TestPlanningAgainSaysNothing(t *testing.T) {
 	start := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	rapid.Check(t, func(rt *rapid.T) {
 		c := drawChange(rt, start)
+		for i := range c.after.Pools { // else there is something to do for ever
+			c.after.Pools[i].Schedule, c.after.Pools[i].MaxAge = nil, 0
+		}
 		w := c.world
 		w.Pools = c.after.Pools
 		done := reconcile.Rehearse(start, w, reconcile.Script{

@@ -1,8 +1,12 @@
 package plan
 
 import (
+	"fmt"
+	"time"
+
 	"github.com/duffy-broker/duffy-broker/broker"
 	"github.com/duffy-broker/duffy-broker/broker/reconcile"
+	"github.com/duffy-broker/duffy-broker/broker/schedule"
 )
 
 // Running gives what a broker runs with as one side of a comparison.
@@ -29,7 +33,7 @@ func World(s broker.Snapshot, running bool) reconcile.World {
 	for _, n := range s.Nodes {
 		pools[n.ID] = n.Pool
 		node := broker.Node{
-			ID: n.ID, Pool: n.Pool, State: n.State, Since: n.Since, CreatedAt: n.CreatedAt,
+			ID: n.ID, UID: n.UID, Pool: n.Pool, State: n.State, Since: n.Since, CreatedAt: n.CreatedAt,
 			Source: broker.Source{Template: n.Template, Generation: n.Generation}, Account: n.Account,
 			SessionID: n.SessionID, Touched: n.Touched, Attempts: n.Attempts, RetryAt: n.RetryAt,
 		}
@@ -75,14 +79,17 @@ func atWork(n broker.Node, s broker.Snapshot) bool {
 	return false
 }
 
-// Full gives the world of a broker whose stock is full, of what the pools are made
-// from, and of whom nothing is lent.
-func Full(c Config, runs int) reconcile.World {
+// Full gives the world of a broker whose stock is full, new, and of what the pools
+// are made from, and of whom nothing is lent.
+func Full(now time.Time, c Config, runs int) reconcile.World {
 	w := reconcile.World{Runs: runs}
 	for _, p := range c.Pools {
+		p, _ = schedule.Pool(p, now)
 		for range p.FillLevel {
+			id := int64(len(w.Nodes) + 1)
 			w.Nodes = append(w.Nodes, broker.Node{
-				ID: int64(len(w.Nodes) + 1), Pool: p.Name, State: broker.NodeReady, Source: p.Source, Account: p.Account,
+				ID: id, UID: fmt.Sprintf("%016x", id), Pool: p.Name, State: broker.NodeReady, Since: now, CreatedAt: now,
+				Source: p.Source, Account: p.Account,
 			})
 		}
 	}

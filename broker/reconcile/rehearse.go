@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"container/heap"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -456,7 +457,8 @@ func (r *rehearsal) create(pool string) int64 {
 			continue
 		}
 		r.nextID++
-		n := broker.Node{ID: r.nextID, Pool: pool, State: broker.NodeApplying, Since: r.now, CreatedAt: r.now, Source: p.Source, Account: p.Account}
+		// Its uid, which is random, decides when its age makes it go: some day will do.
+		n := broker.Node{ID: r.nextID, UID: fmt.Sprintf("%016x", r.nextID), Pool: pool, State: broker.NodeApplying, Since: r.now, CreatedAt: r.now, Source: p.Source, Account: p.Account}
 		r.world.Nodes = append(r.world.Nodes, n)
 		r.work(ApplyNode, n, r.now)
 		return n.ID

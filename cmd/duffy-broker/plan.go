@@ -16,7 +16,6 @@ import (
 	"github.com/duffy-broker/duffy-broker/broker/config"
 	"github.com/duffy-broker/duffy-broker/broker/plan"
 	"github.com/duffy-broker/duffy-broker/broker/reconcile"
-	"github.com/duffy-broker/duffy-broker/broker/schedule"
 	"github.com/duffy-broker/duffy-broker/broker/terraform"
 	"github.com/duffy-broker/duffy-broker/cmd/duffy-broker/view"
 )
@@ -127,7 +126,7 @@ func makePlan(ctx context.Context, s streams, o planOptions) (p plan.Plan, good 
 		return p, false, err
 	}
 	p = plan.Compute(c.now, c.before, after, c.world, plan.Options{
-		Against: c.against, MaskKey: c.maskKey, Observed: c.observed, Policy: c.policy(file, after), Schedule: nextWindows,
+		Against: c.against, MaskKey: c.maskKey, Observed: c.observed, Policy: c.policy(file, after),
 	})
 	if !o.withSample {
 		return p, true, nil
@@ -218,12 +217,7 @@ func ofSnapshot(s broker.Snapshot, running bool, against plan.Against) compariso
 // configOf gives what a file in dir says as one side of a comparison. rebase makes
 // paths in the pools what they are where the other side is.
 func configOf(file *config.File, maskKey []byte, dir string, rebase func(broker.Pool) broker.Pool) (plan.Config, error) {
-	c := plan.Config{
-		Accounts: file.Accounts, TenantDefaults: file.TenantDefaults, Modules: make(map[string]broker.Module), Moved: make(map[string]string, len(file.Moves)),
-	}
-	for _, m := range file.Moves {
-		c.Moved[m.From] = m.To
-	}
+	c := plan.Config{Accounts: file.Accounts, TenantDefaults: file.TenantDefaults, Moves: file.Moves, Modules: make(map[string]broker.Module)}
 	var inspector terraform.Inspector
 	var errs []error
 	for _, p := range file.Pools {
@@ -241,18 +235,6 @@ func configOf(file *config.File, maskKey []byte, dir string, rebase func(broker.
 		c.Pools = append(c.Pools, p)
 	}
 	return c, errors.Join(errs...)
-}
-
-// windowsShown is how many changes of a pool's schedule a plan shows.
-const windowsShown = 5
-
-// nextWindows gives the next changes of a pool's schedule.
-func nextWindows(p broker.Pool, now time.Time) []plan.ScheduleChange {
-	var list []plan.ScheduleChange
-	for _, c := range schedule.Changes(p.Schedule, schedule.Base(p), now, windowsShown) {
-		list = append(list, plan.ScheduleChange{At: c.At, FillLevel: c.FillLevel, MaxNodes: c.MaxNodes, Why: c.Window})
-	}
-	return list
 }
 
 // newMaskKey makes a key for masks that are compared with each other only.

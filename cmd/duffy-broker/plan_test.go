@@ -51,7 +51,7 @@ func (c planCase) compute() plan.Plan {
 	text, err := os.ReadFile(filepath.Join(c.dir, "world.json"))
 	if os.IsNotExist(err) {
 		o := plan.Options{Against: plan.Against{Kind: "base", Name: "main (0123456789)", AssumedFull: true}, MaskKey: []byte("key")}
-		return plan.Compute(planStart, before, after, plan.Full(before, 8), o)
+		return plan.Compute(planStart, before, after, plan.Full(planStart, before, 8), o)
 	}
 	if err != nil {
 		c.t.Fatal(err)

@@ -97,11 +97,11 @@ func poolFacts(p plan.Pool, at time.Time) []fact {
 		if i == 0 {
 			label = "schedule"
 		}
-		why := ""
-		if change.Why != "" {
-			why = " (" + change.Why + ")"
+		window := "no window"
+		if change.Window != "" {
+			window = "window " + change.Window
 		}
-		add(label, "fill_level %d, max_nodes %d from %s%s", change.FillLevel, change.MaxNodes, clock(change.At), why)
+		add(label, "from %s fill_level %d, max_nodes %d (%s)", clock(change.At), change.FillLevel, change.MaxNodes, window)
 	}
 	add("headroom", "%s", headroom(p.Headroom))
 	if s := p.Sample; s != nil && s.Problem != "" {
@@ -389,7 +389,7 @@ func suggestions(p plan.Plan) []string {
 	var lines []string
 	for _, m := range p.Moves {
 		lines = append(lines, fmt.Sprintf("Pool %s goes and pool %s, made from the same, comes. If it is one pool with a new name, keep its stock: "+
-			"moved { from = %q, to = %q }", m.From, m.To, m.From, m.To))
+			"write a moved block with from = %q and to = %q.", m.From, m.To, m.From, m.To))
 	}
 	return lines
 }
