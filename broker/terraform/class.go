@@ -101,8 +101,8 @@ func (e *Engine) module(template string) keptModule {
 	root := filepath.Join(e.templatesDir(), template)
 	kept.rules, _ = readErrorRules(root)
 	m, _ := readModule(root, root)
-	for name, sensitive := range m.sensitive {
-		if sensitive {
+	for name, v := range m.variables {
+		if v.sensitive {
 			kept.sensitive = append(kept.sensitive, name)
 		}
 	}
@@ -119,27 +119,23 @@ func (e *Engine) module(template string) keptModule {
 //	  throttled   = ["RequestLimitExceeded"]
 //	  no_capacity = ["InsufficientInstanceCapacity", "no host .* room"]
 //	}
-func readErrorRules(root string) ([]errorRule, []*broker.Error) {
+func readErrorRules(root string) ([]errorRule, []Problem) {
 	path := filepath.Join(root, moduleFile)
 	src, err := os.ReadFile(path) //nolint:gosec // a file of the module
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, []*broker.Error{broker.Wrap(broker.CodeInvalid, err, "%s can't be read", moduleFile)}
+		return nil, []Problem{mistake("Unreadable module", hcl.Range{}, "%s can't be read", moduleFile).with(broker.CodeInvalid, err)}
 	}
 	file, diags := hclsyntax.ParseConfig(src, path, hcl.InitialPos)
 	if diags.HasErrors() {
 		return nil, syntaxProblems(root, diags)
 	}
 	var rules []errorRule
-	var problems []*broker.Error
+	var problems []Problem
 	report := func(at hcl.Range, hint, format string, args ...any) {
-		e := broker.Errorf(broker.CodeInvalid, "%s: %s", position(root, at), fmt.Sprintf(format, args...))
-		if hint != "" {
-			e = e.WithHint("%s", hint)
-		}
-		problems = append(problems, e)
+		problems = append(problems, mistake("Invalid errors block", inModule(root, at), format, args...).hint("%s", hint))
 	}
 	body := file.Body.(*hclsyntax.Body) //nolint:forcetypeassert // what hclsyntax parses to
 	for _, attr := range body.Attributes {

@@ -15,43 +15,12 @@ import (
 	"github.com/duffy-broker/duffy-broker/broker"
 )
 
-// moduleRoot gives the directory of a pool's module.
-func moduleRoot(p broker.Pool) (string, *broker.Error) {
-	root, err := filepath.EvalSymlinks(p.Module)
-	if err != nil {
-		return "", broker.Wrap(broker.CodeInvalid, err, "there is no such directory").
-			WithHint("check the pool's module path: a relative one counts from the file that it stands in")
-	}
-	if len(moduleFiles(root)) == 0 {
-		return "", broker.Errorf(broker.CodeInvalid, "it has no .tf files").
-			WithHint("module names the directory that holds the module's .tf files")
-	}
-	return root, nil
-}
-
-// examine reads a pool's module, and finds what is wrong with it without
-// Terraform. Where it can't be read, or leads elsewhere, that is foreign: then
-// nothing more can be done with it.
-func examine(root string, p broker.Pool) (variables map[string]any, canonical json.RawMessage, problems, foreign []*broker.Error) {
-	variables, canonical, err := canonicalVariables(p.Variables)
-	if err != nil {
-		return nil, nil, nil, []*broker.Error{broker.Errorf(broker.CodeInvalid, "the pool's variables are not an object")}
-	}
-	m, diags := readModule(root, root)
-	if diags.HasErrors() {
-		return nil, nil, nil, syntaxProblems(root, diags)
-	}
-	problems = append(m.checkContract(variables), checkSweep(root, variables)...)
-	_, mistakes := readErrorRules(root)
-	problems = append(problems, mistakes...)
-	return variables, canonical, problems, slices.Concat(m.checkBackends(), checkSources(root), checkSweepTree(root))
-}
-
 // Inspector says what pools are made from, as [Engine.Prepare] would, without
 // Terraform, data directory and network. It reads each module once: the zero value
 // is for one look at a set of pools.
 type Inspector struct {
-	trees map[string]moduleTree // by root
+	checker Checker
+	trees   map[string]moduleTree // by root
 }
 
 // moduleTree is a module tree as it was read.
@@ -63,22 +32,17 @@ type moduleTree struct {
 
 // Inspect gives the source that nodes of p would be made from, without variables,
 // and the module's files. Mistakes are those that [Engine.Prepare] finds without
-// Terraform, all at once, joined, each a [broker.Error].
+// Terraform, all at once, in a [ModuleError].
 func (i *Inspector) Inspect(p broker.Pool) (broker.Source, broker.Module, error) {
-	fail := func(problems ...*broker.Error) (broker.Source, broker.Module, error) {
-		all := make([]error, len(problems))
-		for k, problem := range problems {
-			problem.Message = fmt.Sprintf("pool %q: module %s: %s", p.Name, p.Module, problem.Message)
-			all[k] = problem
-		}
-		return broker.Source{}, broker.Module{}, errors.Join(all...)
+	fail := func(problems ...Problem) (broker.Source, broker.Module, error) {
+		return broker.Source{}, broker.Module{}, &ModuleError{Pool: p.Name, Module: p.Module, Problems: problems}
 	}
 	root, wrong := moduleRoot(p)
-	if wrong != nil {
-		return fail(wrong)
+	if len(wrong) > 0 {
+		return fail(wrong...)
 	}
-	_, canonical, problems, foreign := examine(root, p)
-	if problems = append(foreign, problems...); len(problems) > 0 {
+	_, canonical, problems, foreign := i.checker.known(root).examine(p)
+	if problems = slices.Concat(foreign, problems); len(problems) > 0 {
 		return fail(problems...)
 	}
 	t, known := i.trees[root]
@@ -113,7 +77,7 @@ func manifest(root string) (broker.Module, error) {
 	}
 	m, _ := readModule(root, root)
 	for _, name := range m.own() {
-		if m.sensitive[name] || secretName.MatchString(name) {
+		if m.variables[name].secret() {
 			result.Sensitive = append(result.Sensitive, name)
 		}
 	}

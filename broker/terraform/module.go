@@ -1,19 +1,20 @@
 package terraform
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/agext/levenshtein"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclparse"
 	"github.com/zclconf/go-cty/cty"
-
-	"github.com/duffy-broker/duffy-broker/broker"
 )
 
 // brokerVariable is the input of the module contract.
@@ -24,27 +25,38 @@ func contractNames() []string {
 	return []string{"ipaddr", "hostname", "ssh_user", "ssh_port", "ssh_host_keys", "data"}
 }
 
-// module is what a module declares. It is read here and not with a library, since
-// the ones there are don't see backend blocks, which would take the state away
-// from the broker.
+// module is what a module declares. It is read here and not with a library: the
+// ones there are see neither backend blocks, which would take the state away from
+// the broker, nor the types of variables, but as text.
 type module struct {
-	variables map[string]bool // to whether it has a default
-	sensitive map[string]bool // the same, to whether they are
-	outputs   map[string]bool // to whether it is sensitive
+	files     []string // names, relative to the root
+	variables map[string]variable
+	outputs   map[string]declaration
 	calls     []call
-	backends  []string // positions of backend and cloud blocks
-	resources []string // positions of resource blocks
+	backends  []declaration
+	resources []declaration
+	providers requirements
+	problems  []Problem // in what was read, which is good HCL
+	root      string
+}
+
+// declaration is a block, such as `output "ipaddr"`.
+type declaration struct {
+	name      string    // as it is written in the middle of a sentence
+	at        hcl.Range // of its first line, relative to the root
+	sensitive bool      // of an output
 }
 
 // call is a use of another module.
 type call struct {
-	name, source, pos string
+	name, source string
+	at           hcl.Range
 }
 
-// readModule reads the declarations of the module in dir. Positions are relative
-// to root.
+// readModule reads the declarations of the module in dir. Places are relative to
+// root.
 func readModule(root, dir string) (module, hcl.Diagnostics) {
-	m := module{variables: map[string]bool{}, sensitive: map[string]bool{}, outputs: map[string]bool{}}
+	m := module{variables: map[string]variable{}, outputs: map[string]declaration{}, providers: newRequirements(), root: root}
 	var diags hcl.Diagnostics
 	parser := hclparse.NewParser()
 	for _, file := range moduleFiles(dir) {
@@ -57,11 +69,14 @@ func readModule(root, dir string) (module, hcl.Diagnostics) {
 		if f == nil {
 			continue
 		}
+		m.files = append(m.files, file)
 		content, _, d := f.Body.PartialContent(&hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
 			{Type: "variable", LabelNames: []string{"name"}},
 			{Type: "output", LabelNames: []string{"name"}},
 			{Type: "module", LabelNames: []string{"name"}},
 			{Type: "resource", LabelNames: []string{"type", "name"}},
+			{Type: "data", LabelNames: []string{"type", "name"}},
+			{Type: "provider", LabelNames: []string{"name"}},
 			{Type: "terraform"},
 		}})
 		diags = append(diags, d...)
@@ -73,29 +88,36 @@ func readModule(root, dir string) (module, hcl.Diagnostics) {
 }
 
 func (m *module) add(root string, block *hcl.Block) {
+	at := inModule(root, block.DefRange)
 	switch block.Type {
 	case "variable":
-		_, hasDefault := literal(block.Body, "default")
-		m.variables[block.Labels[0]] = hasDefault
-		v, _ := literal(block.Body, "sensitive")
-		m.sensitive[block.Labels[0]] = v.RawEquals(cty.True)
+		m.addVariable(root, block)
 	case "output":
 		v, _ := literal(block.Body, "sensitive")
-		m.outputs[block.Labels[0]] = v.RawEquals(cty.True)
+		m.outputs[block.Labels[0]] = declaration{at: at, sensitive: v.RawEquals(cty.True)}
 	case "resource":
-		m.resources = append(m.resources, fmt.Sprintf("%s: resource %q %q", position(root, block.DefRange), block.Labels[0], block.Labels[1]))
+		m.resources = append(m.resources, declaration{name: fmt.Sprintf("resource %q %q", block.Labels[0], block.Labels[1]), at: at})
+		m.providers.use(block, at)
+	case "data":
+		m.providers.use(block, at)
+	case "provider":
+		m.providers.configure(block.Labels[0], at)
 	case "module":
-		c := call{name: block.Labels[0], pos: position(root, block.DefRange)}
+		c := call{name: block.Labels[0], at: at}
 		if v, _ := literal(block.Body, "source"); v.Type() == cty.String && v.IsKnown() && !v.IsNull() {
 			c.source = v.AsString()
 		}
 		m.calls = append(m.calls, c)
 	case "terraform":
 		content, _, _ := block.Body.PartialContent(&hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
-			{Type: "backend", LabelNames: []string{"type"}}, {Type: "cloud"},
+			{Type: "backend", LabelNames: []string{"type"}}, {Type: "cloud"}, {Type: "required_providers"},
 		}})
 		for _, b := range content.Blocks {
-			m.backends = append(m.backends, position(root, b.DefRange)+": block \""+b.Type+"\"")
+			if b.Type == "required_providers" {
+				m.providers.require(root, b)
+				continue
+			}
+			m.backends = append(m.backends, declaration{name: "block \"" + b.Type + "\"", at: inModule(root, b.DefRange)})
 		}
 	}
 }
@@ -113,11 +135,16 @@ func literal(body hcl.Body, name string) (cty.Value, bool) {
 }
 
 func position(root string, r hcl.Range) string {
-	name, err := filepath.Rel(root, r.Filename)
-	if err != nil {
-		name = r.Filename
+	r = inModule(root, r)
+	return fmt.Sprintf("%s:%d", r.Filename, r.Start.Line)
+}
+
+// inModule makes the file name of a place relative to the module in root.
+func inModule(root string, r hcl.Range) hcl.Range {
+	if name, err := filepath.Rel(root, r.Filename); err == nil {
+		r.Filename = filepath.ToSlash(name)
 	}
-	return fmt.Sprintf("%s:%d", name, r.Start.Line)
+	return r
 }
 
 func moduleFiles(dir string) []string {
@@ -136,59 +163,86 @@ func escapeGlob(text string) string {
 
 // checkContract compares a module with the contract and with the variables that
 // a pool gives it.
-func (m module) checkContract(variables map[string]any) []*broker.Error {
-	var problems []*broker.Error
-	report := func(hint, format string, args ...any) {
-		e := broker.Errorf(broker.CodeInvalid, format, args...)
-		if hint != "" {
-			e = e.WithHint("%s", hint)
-		}
-		problems = append(problems, e)
-	}
-	if _, ok := m.variables[brokerVariable]; !ok {
-		report("add this to a .tf file of the module:\n"+
-			"  variable \"broker\" {\n    type = object({ id = string, node_id = string, tags = map(string), directory = string })\n  }",
-			"it has no variable \"broker\"")
+func (m module) checkContract(variables map[string]any) []Problem {
+	var problems []Problem
+	report := func(p Problem) { problems = append(problems, p) }
+	if v, ok := m.variables[brokerVariable]; !ok {
+		report(mistake("Missing variable", m.end("variables"), "it has no variable %q", brokerVariable).
+			hint("add this to a .tf file of the module:\n" +
+				"  variable \"broker\" {\n    type = object({ id = string, node_id = string, tags = map(string), directory = string })\n  }"))
+	} else if wrong := v.refuses(brokerExample()); wrong != "" {
+		report(mistake("Wrong type", v.typeAt, "its variable %q does not take what the broker gives it: %s", brokerVariable, wrong).
+			hint("its type is an object with some of the attributes that modules/README.md lists"))
 	}
 	if _, ok := m.outputs["ipaddr"]; !ok {
-		report("add this to a .tf file of the module, with the address of what it makes:\n"+
-			"  output \"ipaddr\" {\n    value = aws_instance.node.private_ip\n  }",
-			"it has no output \"ipaddr\"")
+		report(mistake("Missing output", m.end("outputs"), "it has no output %q", "ipaddr").
+			hint("add this to a .tf file of the module, with the address of what it makes:\n" +
+				"  output \"ipaddr\" {\n    value = aws_instance.node.private_ip\n  }"))
 	}
 	for _, name := range contractNames() {
-		if m.outputs[name] {
-			report("what a node outputs is shown to its tenant: remove \"sensitive\", or wrap the value in nonsensitive()",
-				"its output %q is sensitive", name)
+		if o := m.outputs[name]; o.sensitive {
+			report(mistake("Sensitive output", o.at, "its output %q is sensitive", name).
+				hint("what a node outputs is shown to its tenant: remove \"sensitive\", or wrap the value in nonsensitive()"))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
 		if name == brokerVariable {
-			report("remove it from the pool", "the variable \"broker\" is set by the broker itself")
+			report(mistake("Variable of the broker", m.variables[name].at, "the variable %q is set by the broker itself", name).
+				about("variables").of(name, false).hint("remove it from the pool"))
 			continue
 		}
 		if _, ok := m.variables[name]; ok {
 			continue
 		}
-		hint := "it declares: " + strings.Join(m.own(), ", ")
-		if nearest := nearest(name, m.own()); nearest != "" {
-			hint = fmt.Sprintf("did you mean %q?", nearest)
+		p := mistake("Unknown variable", m.end("variables"), "it has no variable %q, which the pool sets", name).of(name, secretName.MatchString(name))
+		switch near := nearest(name, m.own()); {
+		case near != "":
+			p.ModuleRange = m.variables[near].at
+			p.Secret = p.Secret || m.variables[near].secret()
+			p = p.hint("did you mean %q?", near)
+		case len(m.own()) == 0:
+			p = p.hint("it declares none besides %q: remove it from the pool", brokerVariable)
+		default:
+			p = p.hint("it declares: %s", strings.Join(m.own(), ", "))
 		}
-		report(hint, "it has no variable %q, which the pool sets", name)
+		report(p)
 	}
-	for _, name := range m.own() {
-		if _, given := variables[name]; !given && !m.variables[name] {
-			report("set it in the pool, or give it a default in the module", "its variable %q has no default, and the pool does not set it", name)
+	return slices.Concat(m.problems, problems, m.checkVariables(variables, "its"))
+}
+
+// end gives the place where a declaration would go: the end of the file that is
+// named for its kind, else of main, else of the last one.
+func (m module) end(kind string) hcl.Range {
+	for _, name := range []string{kind + ".tf", "main.tf"} {
+		for _, file := range m.files {
+			if filepath.Base(file) == name {
+				return endOf(m.root, file)
+			}
 		}
 	}
-	return problems
+	if len(m.files) == 0 {
+		return hcl.Range{}
+	}
+	return endOf(m.root, m.files[len(m.files)-1])
+}
+
+// endOf gives the place behind the last character of a file that is not a space.
+func endOf(root, file string) hcl.Range {
+	at := inModule(root, hcl.Range{Filename: file, Start: hcl.InitialPos})
+	if src, err := os.ReadFile(file); err == nil { //nolint:gosec // a file of the module
+		src = bytes.TrimRight(src, " \t\r\n")
+		last := src[bytes.LastIndexByte(src, '\n')+1:]
+		at.Start = hcl.Pos{Line: 1 + bytes.Count(src, []byte("\n")), Column: 1 + utf8.RuneCount(last), Byte: len(src)}
+	}
+	at.End = at.Start
+	return at
 }
 
 // checkBackends refuses blocks that put the state elsewhere.
-func (m module) checkBackends() []*broker.Error {
-	var problems []*broker.Error
+func (m module) checkBackends() []Problem {
+	var problems []Problem
 	for _, b := range m.backends {
-		problems = append(problems, broker.Errorf(broker.CodeInvalid, "%s: the broker keeps the state itself", b).
-			WithHint("remove the block"))
+		problems = append(problems, mistake("State kept elsewhere", b.at, "%s: the broker keeps the state itself", b.name).hint("remove the block"))
 	}
 	return problems
 }
@@ -211,14 +265,14 @@ func nearest(name string, candidates []string) string {
 
 // checkSources looks for uses of modules outside the module's own tree: those
 // would not be in the copy that nodes are made from.
-func checkSources(root string) []*broker.Error {
+func checkSources(root string) []Problem {
 	return walkSources(root, ".", func(module) {})
 }
 
 // walkSources is checkSources from a directory of the tree on. visit gets each
 // module on the way.
-func walkSources(root, from string, visit func(module)) []*broker.Error {
-	var problems []*broker.Error
+func walkSources(root, from string, visit func(module)) []Problem {
+	var problems []Problem
 	seen := map[string]bool{}
 	var walk func(dir string)
 	walk = func(dir string) {
@@ -233,9 +287,9 @@ func walkSources(root, from string, visit func(module)) []*broker.Error {
 			target := path.Join(dir, c.source)
 			switch {
 			case path.IsAbs(c.source), local && !filepath.IsLocal(target):
-				problems = append(problems, broker.Errorf(broker.CodeInvalid,
-					"%s: module %q has the source %q, outside of the module's directory", c.pos, c.name, c.source).
-					WithHint("a pool's module is copied as one tree: move the other module into it, or use a git or registry source with a version"))
+				problems = append(problems, mistake("Module outside of the module", c.at,
+					"module %q has the source %q, outside of the module's directory", c.name, c.source).
+					hint("a pool's module is copied as one tree: move the other module into it, or use a git or registry source with a version"))
 			case local:
 				walk(target)
 			}

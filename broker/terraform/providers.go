@@ -12,8 +12,6 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclparse"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
-
-	"github.com/duffy-broker/duffy-broker/broker"
 )
 
 // impure are functions whose result is not the same for each run, even if their
@@ -23,7 +21,7 @@ var impure = regexp.MustCompile(`\b(timestamp|plantimestamp|uuid|bcrypt|abspath)
 // checkSharing refuses an initialised module whose provider configurations may
 // differ from node to node, or that has more than one of a provider: a provider
 // process has one configuration, the last that it was given.
-func checkSharing(root string) []*broker.Error {
+func checkSharing(root string) []Problem {
 	c := sharingCheck{root: root, locals: map[string]localValue{}, seen: map[string]bool{}}
 	for i, dir := range installedModules(root) {
 		c.module(dir, i == 0)
@@ -60,7 +58,7 @@ type sharingCheck struct {
 	providers []*hcl.Block          // of the root module
 	sources   map[string][]byte     // of its files
 	seen      map[string]bool       // locals that were looked at for the present block
-	problems  []*broker.Error
+	problems  []Problem
 }
 
 type localValue struct {
@@ -69,9 +67,9 @@ type localValue struct {
 }
 
 func (c *sharingCheck) refuse(at hcl.Range, format string, args ...any) {
-	c.problems = append(c.problems, broker.Errorf(broker.CodeInvalid, "%s: %s: its providers can't be shared",
-		position(c.root, at), fmt.Sprintf(format, args...)).
-		WithHint("remove provider_sharing from the pool, or let the provider blocks depend on the pool's own variables alone, one for each provider, "+
+	c.problems = append(c.problems, mistake("Providers that can't be shared", inModule(c.root, at), "%s: its providers can't be shared", fmt.Sprintf(format, args...)).
+		about("provider_sharing").
+		hint("remove provider_sharing from the pool, or let the provider blocks depend on the pool's own variables alone, one for each provider, "+
 			"and tag the resources themselves, as in tags = var.broker.tags"))
 }
 

@@ -129,7 +129,7 @@ provider "cloud" {
 			}
 			var got []string
 			for _, problem := range checkSharing(root) {
-				got = append(got, strings.TrimSuffix(problem.Message, ": its providers can't be shared"))
+				got = append(got, strings.TrimSuffix(problem.String(), ": its providers can't be shared"))
 				if !strings.Contains(problem.Hint, "remove provider_sharing") {
 					t.Errorf("hint %q", problem.Hint)
 				}

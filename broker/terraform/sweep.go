@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-exec/tfexec"
+
+	"github.com/hashicorp/hcl/v2"
 
 	"github.com/duffy-broker/duffy-broker/broker"
 )
@@ -35,62 +38,55 @@ var _ broker.Lister = (*Engine)(nil)
 // hasSweep tells whether a module can list what it has made.
 func hasSweep(root string) bool { return exists(filepath.Join(root, sweepDir)) }
 
-// checkSweep compares a module's sweep configuration with its contract and with
-// the variables that a pool gives it.
-func checkSweep(root string, variables map[string]any) []*broker.Error {
+// readSweep reads the sweep configuration of the module in root, if it has one that
+// can be read, and finds what is wrong with it whatever a pool gives it.
+func readSweep(root string) (m module, ok bool, problems []Problem) {
 	if !hasSweep(root) {
-		return nil
+		return module{}, false, nil
 	}
 	dir := filepath.Join(root, sweepDir)
 	if len(moduleFiles(dir)) == 0 {
-		return []*broker.Error{broker.Errorf(broker.CodeInvalid, "its %s has no .tf files", sweepDir).
-			WithHint("%s is the directory of the configuration that lists what exists (see modules/README.md): give other things another name", sweepDir)}
+		return module{}, false, []Problem{mistake("Empty sweep configuration", hcl.Range{}, "its %s has no .tf files", sweepDir).
+			hint("%s is the directory of the configuration that lists what exists (see modules/README.md): give other things another name", sweepDir)}
 	}
 	m, diags := readModule(root, dir)
 	if diags.HasErrors() {
-		return syntaxProblems(root, diags)
+		return module{}, false, syntaxProblems(root, diags)
 	}
-	var problems []*broker.Error
-	report := func(hint, format string, args ...any) {
-		problems = append(problems, broker.Errorf(broker.CodeInvalid, "%s: %s", sweepDir, fmt.Sprintf(format, args...)).WithHint("%s", hint))
+	if v, ok := m.variables[brokerVariable]; !ok {
+		problems = append(problems, mistake("Missing variable", m.end("variables"), "its sweep configuration has no variable %q", brokerVariable).
+			hint("add variable \"broker\" { type = object({ id = string }) }, and list only what has the tag duffy:broker-id with that id"))
+	} else if wrong := v.refuses(map[string]any{"id": "", "pool": ""}); wrong != "" {
+		problems = append(problems, mistake("Wrong type", v.typeAt, "its sweep configuration's variable %q does not take what the broker gives it: %s", brokerVariable, wrong).
+			hint("its type is an object with id and pool, or one of them"))
 	}
-	if _, ok := m.variables[brokerVariable]; !ok {
-		report("add variable \"broker\" { type = object({ id = string }) }, and list only what has the tag duffy:broker-id with that id",
-			"it has no variable \"broker\"")
-	}
-	for name, hint := range map[string]string{
-		"nodes":    "it lists what exists: objects with node_id, pool, ipaddr, created_at and resources",
-		"complete": "it says whether the list is known to be complete",
+	for _, o := range []struct{ name, hint string }{
+		{"complete", "it says whether the list is known to be complete"},
+		{"nodes", "it lists what exists: objects with node_id, pool, ipaddr, created_at and resources"},
 	} {
-		sensitive, ok := m.outputs[name]
+		output, ok := m.outputs[o.name]
 		switch {
 		case !ok:
-			report(hint, "it has no output %q", name)
-		case sensitive:
-			report("remove \"sensitive\"", "its output %q is sensitive", name)
+			problems = append(problems, mistake("Missing output", m.end("outputs"), "its sweep configuration has no output %q", o.name).hint("%s", o.hint))
+		case output.sensitive:
+			problems = append(problems, mistake("Sensitive output", output.at, "its sweep configuration's output %q is sensitive", o.name).hint("remove \"sensitive\""))
 		}
 	}
-	for _, name := range m.own() {
-		if _, given := variables[name]; !given && !m.variables[name] {
-			report("set it in the pool, or give it a default", "its variable %q has no default, and the pool does not set it", name)
-		}
-	}
-	slices.SortFunc(problems, func(a, b *broker.Error) int { return strings.Compare(a.Message, b.Message) })
-	return problems
+	return m, true, append(problems, m.problems...)
 }
 
 // checkSweepTree refuses what a sweep configuration must not hold. It must make
 // nothing: it runs again and again.
-func checkSweepTree(root string) []*broker.Error {
+func checkSweepTree(root string) []Problem {
 	if !hasSweep(root) {
 		return nil
 	}
-	var problems []*broker.Error
+	var problems []Problem
 	foreign := walkSources(root, sweepDir, func(m module) {
 		problems = append(problems, m.checkBackends()...)
 		for _, r := range m.resources {
-			problems = append(problems, broker.Errorf(broker.CodeInvalid, "%s: a sweep configuration makes nothing", r).
-				WithHint("use data sources only"))
+			problems = append(problems, mistake("Resource in a sweep configuration", r.at, "%s: a sweep configuration makes nothing", r.name).
+				hint("use data sources only"))
 		}
 	})
 	return append(problems, foreign...)
@@ -98,7 +94,7 @@ func checkSweepTree(root string) []*broker.Error {
 
 // initialiseSweep initialises the sweep configuration of a module copy, with the
 // versions of providers that the module itself has.
-func (e *Engine) initialiseSweep(ctx context.Context, root, copied string) ([]moduleWarning, []*broker.Error) {
+func (e *Engine) initialiseSweep(ctx context.Context, root, copied string) ([]moduleWarning, []Problem) {
 	if !hasSweep(copied) {
 		return nil, nil
 	}
@@ -110,15 +106,19 @@ func (e *Engine) initialiseSweep(ctx context.Context, root, copied string) ([]mo
 			err = writeFile(lock, text)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a module without providers has none
-			return nil, []*broker.Error{broker.Wrap(broker.CodeInternal, err, "the lock file of its copy can't be copied")}
+			return nil, []Problem{mistake("Terraform can't be run", hcl.Range{}, "the lock file of its copy can't be copied").with(broker.CodeInternal, err)}
 		}
 	}
 	warnings, problems := e.initialise(ctx, filepath.Join(root, sweepDir), dir)
 	for i := range warnings {
 		warnings[i].Text = sweepDir + ": " + warnings[i].Text
 	}
-	for _, p := range problems {
-		p.Message = sweepDir + ": " + p.Message
+	for i := range problems {
+		if problems[i].ModuleRange.Filename != "" {
+			problems[i].ModuleRange.Filename = path.Join(sweepDir, problems[i].ModuleRange.Filename)
+			continue
+		}
+		problems[i].Detail = sweepDir + ": " + problems[i].Detail
 	}
 	return warnings, problems
 }

@@ -40,32 +40,27 @@ const (
 // Prepare accepts a pool's module: it keeps an initialised copy of the module
 // tree, checks it against the module contract and the pool's variables, and gives
 // the source that nodes are made from. All mistakes that it can find are reported
-// at once, joined, each a [broker.Error] with a hint. A tree that was accepted
+// at once, in a [ModuleError]. A tree that was accepted
 // before costs no Terraform run.
 //
 // The module must be one self-contained tree: neither symbolic links nor local
 // module sources may lead out of it.
 func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, error) {
-	fail := func(problems ...*broker.Error) (broker.Source, error) {
-		all := make([]error, len(problems))
-		for i, problem := range problems {
-			problem.Message = fmt.Sprintf("pool %q: module %s: %s", p.Name, p.Module, problem.Message)
-			all[i] = problem
-		}
-		return broker.Source{}, errors.Join(all...)
+	fail := func(problems ...Problem) (broker.Source, error) {
+		return broker.Source{}, &ModuleError{Pool: p.Name, Module: p.Module, Problems: problems}
 	}
 
 	root, wrong := moduleRoot(p)
-	if wrong != nil {
-		return fail(wrong)
+	if len(wrong) > 0 {
+		return fail(wrong...)
 	}
 	if inside, err := filepath.Rel(root, e.Dir); err == nil && filepath.IsLocal(inside) {
-		return fail(broker.Errorf(broker.CodeInvalid, "the data directory %s lies in it, and would be copied with it", e.Dir).
-			WithHint("move the module into a directory of its own, or choose another data directory"))
+		return fail(mistake("Module around the data directory", hcl.Range{}, "the data directory %s lies in it, and would be copied with it", e.Dir).
+			hint("move the module into a directory of its own, or choose another data directory"))
 	}
-	variables, canonical, problems, foreign := examine(root, p)
+	variables, canonical, problems, foreign := readModuleTree(root).examine(p)
 	if len(foreign) > 0 {
-		return fail(append(foreign, problems...)...) // init would go there
+		return fail(slices.Concat(foreign, problems)...) // init would go there
 	}
 
 	e.initMu.Lock()
@@ -75,17 +70,17 @@ func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, err
 		return fail(append(problems, treeProblem(err))...)
 	}
 	if !exists(filepath.Join(e.templatesDir(), hash)) {
-		var more []*broker.Error
+		var more []Problem
 		if hash, more = e.addTemplate(ctx, root); len(more) > 0 {
 			if err := ctx.Err(); err != nil {
 				return broker.Source{}, err
 			}
-			return fail(append(problems, more...)...)
+			return fail(append(problems, unsaid(problems, more)...)...)
 		}
 	}
 	if _, err := resolve(p.Credentials); err != nil {
-		problems = append(problems, broker.Errorf(broker.CodeInvalid, "%s", err).
-			WithHint("the pool's credentials name a file (file:PATH) or a variable of the broker's environment (env:NAME) that must be there"))
+		problems = append(problems, mistake("Unreadable credentials", hcl.Range{}, "%s", err).about("credentials").
+			hint("the pool's credentials name a file (file:PATH) or a variable of the broker's environment (env:NAME) that must be there"))
 	}
 	if p.ProviderSharing {
 		problems = append(problems, checkSharing(filepath.Join(e.templatesDir(), hash))...)
@@ -128,9 +123,9 @@ func (e *Engine) PruneTemplates(keep map[string]bool) error {
 
 // addTemplate copies a module tree, initialises and validates the copy, and
 // keeps it under its hash. The hash is the copy's: the tree may be changing.
-func (e *Engine) addTemplate(ctx context.Context, root string) (string, []*broker.Error) {
-	internal := func(err error) (string, []*broker.Error) {
-		return "", []*broker.Error{broker.Wrap(broker.CodeInternal, err, "it can't be copied to %s", e.templatesDir())}
+func (e *Engine) addTemplate(ctx context.Context, root string) (string, []Problem) {
+	internal := func(err error) (string, []Problem) {
+		return "", []Problem{mistake("Module that can't be copied", hcl.Range{}, "it can't be copied to %s", e.templatesDir()).with(broker.CodeInternal, err)}
 	}
 	if err := os.MkdirAll(e.templatesDir(), 0o700); err != nil {
 		return internal(err)
@@ -141,7 +136,7 @@ func (e *Engine) addTemplate(ctx context.Context, root string) (string, []*broke
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	if err := copyTree(root, dir); err != nil {
-		return "", []*broker.Error{treeProblem(err)}
+		return "", []Problem{treeProblem(err)}
 	}
 	hash, err := hashTree(dir)
 	if err != nil {
@@ -184,9 +179,9 @@ func (e *Engine) addTemplate(ctx context.Context, root string) (string, []*broke
 }
 
 // initialise runs init and validate in dir, a copy of root.
-func (e *Engine) initialise(ctx context.Context, root, dir string) ([]moduleWarning, []*broker.Error) {
-	internal := func(err error) ([]moduleWarning, []*broker.Error) {
-		return nil, []*broker.Error{broker.Wrap(broker.CodeInternal, err, "terraform can't be run")}
+func (e *Engine) initialise(ctx context.Context, root, dir string) ([]moduleWarning, []Problem) {
+	internal := func(err error) ([]moduleWarning, []Problem) {
+		return nil, []Problem{mistake("Terraform can't be run", hcl.Range{}, "terraform can't be run").with(broker.CodeInternal, err)}
 	}
 	tf, err := e.terraform(dir)
 	if err != nil {
@@ -195,13 +190,13 @@ func (e *Engine) initialise(ctx context.Context, root, dir string) ([]moduleWarn
 	if err := tf.Init(ctx); ctx.Err() != nil {
 		return internal(ctx.Err()) // the library's error may have no text then
 	} else if err != nil {
-		problem := broker.Errorf(broker.CodeUnavailable, "terraform init: %s", initText(err))
-		if strings.Contains(strings.Join(strings.Fields(problem.Message), " "), checksumError) { // it is broken into lines
-			return nil, []*broker.Error{problem.WithHint("if its %s was made on another platform, complete it: %s (with -fs-mirror=DIR where providers come from a mirror)",
+		problem := mistake("Module that can't be initialised", hcl.Range{}, "terraform init: %s", initText(err)).with(broker.CodeUnavailable, nil)
+		if strings.Contains(strings.Join(strings.Fields(problem.Detail), " "), checksumError) { // it is broken into lines
+			return nil, []Problem{problem.hint("if its %s was made on another platform, complete it: %s (with -fs-mirror=DIR where providers come from a mirror)",
 				lockFileName, e.lockCommand(root))}
 		}
-		return nil, []*broker.Error{problem.
-			WithHint("run \"terraform init\" in the module's directory; if it needs the network, check that, or the mirror of the CLI configuration")}
+		return nil, []Problem{problem.
+			hint("run \"terraform init\" in the module's directory; if it needs the network, check that, or the mirror of the CLI configuration")}
 	}
 	validation, err := tf.Validate(ctx)
 	if err != nil {
@@ -212,12 +207,12 @@ func (e *Engine) initialise(ctx context.Context, root, dir string) ([]moduleWarn
 		return cmp.Or(cmp.Compare(line(a), line(b)), cmp.Compare(diagnosticText(a), diagnosticText(b)))
 	})
 	var warnings []moduleWarning
-	var problems []*broker.Error
+	var problems []Problem
 	for _, d := range validation.Diagnostics {
 		text := diagnosticText(d)
 		if d.Severity == tfjson.DiagnosticSeverityError {
-			problems = append(problems, broker.Errorf(broker.CodeInvalid, "%s", text).
-				WithHint("\"terraform validate\" in the module's directory shows it too"))
+			problems = append(problems, quotation(d).
+				hint("\"terraform validate\" in the module's directory shows it too"))
 			continue
 		}
 		warnings = append(warnings, moduleWarning{Text: text})
@@ -267,33 +262,30 @@ func line(d tfjson.Diagnostic) int {
 	return d.Range.Start.Line
 }
 
-func diagnosticText(d tfjson.Diagnostic) string {
-	text := d.Summary
-	if d.Range != nil {
-		text = fmt.Sprintf("%s:%d: %s", d.Range.Filename, d.Range.Start.Line, text)
-	}
-	if detail := strings.TrimSpace(d.Detail); detail != "" {
-		text += ": " + detail
-	}
-	return text
+func diagnosticText(d tfjson.Diagnostic) string { return quotation(d).String() }
+
+func quotation(d tfjson.Diagnostic) Problem {
+	return mistake(d.Summary, diagnosticRange(d), "%s", strings.TrimSpace(d.Detail)).quote()
 }
 
-func syntaxProblems(root string, diags hcl.Diagnostics) []*broker.Error {
-	var problems []*broker.Error
-	for _, d := range diags {
-		if d.Severity != hcl.DiagError {
-			continue
-		}
-		text := d.Summary
-		if d.Detail != "" {
-			text += ": " + d.Detail
-		}
-		if d.Subject != nil {
-			text = position(root, *d.Subject) + ": " + text
-		}
-		problems = append(problems, broker.Errorf(broker.CodeInvalid, "%s", text))
+// diagnosticRange gives the place of a diagnostic, relative to the directory that
+// Terraform ran in; none where it has none.
+func diagnosticRange(d tfjson.Diagnostic) hcl.Range {
+	if d.Range == nil {
+		return hcl.Range{}
 	}
-	return problems
+	position := func(p tfjson.Pos) hcl.Pos { return hcl.Pos{Line: p.Line, Column: p.Column, Byte: p.Byte} }
+	return hcl.Range{Filename: d.Range.Filename, Start: position(d.Range.Start), End: position(d.Range.End)}
+}
+
+// unsaid leaves out of what Terraform finds the lines of which we have said what is
+// wrong with them already.
+func unsaid(said, found []Problem) []Problem {
+	return slices.DeleteFunc(found, func(p Problem) bool {
+		return p.ModuleRange.Filename != "" && slices.ContainsFunc(said, func(s Problem) bool {
+			return s.Summary == invalidType && s.ModuleRange.Filename == p.ModuleRange.Filename && s.ModuleRange.Start.Line == p.ModuleRange.Start.Line
+		})
+	})
 }
 
 // canonicalVariables gives a pool's variables, and their one JSON form.
@@ -348,12 +340,12 @@ type errLeaves struct{ name string }
 
 func (e errLeaves) Error() string { return "symbolic link " + e.name + " leads out of it" }
 
-func treeProblem(err error) *broker.Error {
+func treeProblem(err error) Problem {
 	if leaves := (errLeaves{}); errors.As(err, &leaves) {
-		return broker.Errorf(broker.CodeInvalid, "%s, or nowhere", leaves).
-			WithHint("a pool's module is copied as one tree: put a copy of the file in place of the link")
+		return mistake("Link out of the module", hcl.Range{}, "%s, or nowhere", leaves).
+			hint("a pool's module is copied as one tree: put a copy of the file in place of the link")
 	}
-	return broker.Wrap(broker.CodeInvalid, err, "it can't be read")
+	return mistake("Unreadable module", hcl.Range{}, "it can't be read").with(broker.CodeInvalid, err)
 }
 
 // walkTree calls fn for each directory, regular file and symbolic link that
