@@ -74,7 +74,9 @@ type File struct {
 	// Policy are the rules of the policy block, denials first.
 	Policy []Rule
 
-	files map[string]*hcl.File
+	dir    string // of the file, as the caller wrote it
+	files  map[string]*hcl.File
+	places places
 }
 
 // Terraform says which Terraform to run, and how often at once.
@@ -114,11 +116,13 @@ func Load(path string) (*File, hcl.Diagnostics) {
 	if err != nil {
 		return f, hcl.Diagnostics{unreadable(path, err)}
 	}
-	l.root, f.Root = root, root
+	l.root, f.Root, f.dir = root, root, l.dir
+	l.places = places{lineages: make(map[string]lineage), items: make(map[itemsKey]map[string]hcl.Range)}
 	l.context = l.evalContext()
 	pools, accounts, legacy := l.file(body, &f.Terraform)
 
 	diags = tidy(append(diags, l.keyed(l.diags)...))
+	f.places = l.places
 	if !diags.HasErrors() {
 		f.Pools, f.Accounts, f.Legacy, f.TenantDefaults, f.Reload, f.Policy = pools, accounts, legacy, l.tenants, l.reload, l.rules
 		f.Moves = l.moved
@@ -141,6 +145,7 @@ type loader struct {
 	rules     []Rule
 	reload    Reload
 	moved     []broker.Move
+	places    places
 	// locals is nil until they are read; allLocals: none was lost to a mistake.
 	locals    map[string]*local
 	allLocals bool
@@ -216,7 +221,9 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	family := newFamily(l, defaults, templates, pools, complete)
 	result := make([]broker.Pool, 0, len(pools))
 	for _, p := range pools {
-		l.within(p.each, func() { result = append(result, l.pool(p, family.chain(p))) })
+		from := family.chain(p)
+		l.places.lineages[p.name] = from
+		l.within(p.each, func() { result = append(result, l.pool(p, from)) })
 	}
 	return result, accounts, legacy
 }

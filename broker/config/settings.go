@@ -286,7 +286,7 @@ func (l *loader) variables(v cty.Value, e hclsyntax.Expression) (variables, bool
 		l.report(at, "Invalid variables", format, args...)
 		good = false
 	}
-	places := make(map[string]hcl.Range)
+	places, items := make(map[string]hcl.Range), make(map[string]hcl.Range)
 	if object, ok := e.(*hclsyntax.ObjectConsExpr); ok {
 		for _, item := range object.Items {
 			// The value exists, so its keys do too.
@@ -297,8 +297,10 @@ func (l *loader) variables(v cty.Value, e hclsyntax.Expression) (variables, bool
 				continue
 			}
 			places[name] = item.KeyExpr.Range()
+			items[name] = hcl.RangeBetween(item.KeyExpr.Range(), item.ValueExpr.Range())
 		}
 	}
+	l.places.items[itemsKey{e.Range(), l.each}] = items
 	vars := make(variables)
 	for key, value := range v.AsValueMap() {
 		at, ok := places[key]

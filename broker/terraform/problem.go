@@ -38,9 +38,12 @@ type Problem struct {
 	// Secret: what the pool gives the variable must not be shown.
 	Secret bool
 
+	// Cause is behind Detail, or nil. Like the cause of a [broker.Error] it is for the
+	// operator only.
+	Cause error
+
 	// quoted: Detail is HCL's or Terraform's, and goes on where Summary ends.
 	quoted bool
-	cause  error
 }
 
 // mistake makes an error about the module itself. at has a name relative to the
@@ -68,7 +71,7 @@ func (p Problem) quote() Problem {
 
 // with says what caused an error, and which code it has for that.
 func (p Problem) with(code broker.Code, cause error) Problem {
-	p.Code, p.cause = code, cause
+	p.Code, p.Cause = code, cause
 	return p
 }
 
@@ -103,7 +106,7 @@ func (e *ModuleError) Unwrap() []error {
 			Code:    p.Code,
 			Message: fmt.Sprintf("pool %q: module %s: %s", e.Pool, e.Module, p),
 			Hint:    p.Hint,
-			Err:     p.cause,
+			Err:     p.Cause,
 		}
 	}
 	return all

@@ -98,7 +98,7 @@ func (r requirements) addresses() map[string]hcl.Range {
 func checkLockFile(root string, needed map[string]hcl.Range) []Problem {
 	warning := func(at hcl.Range, format string, args ...any) Problem {
 		p := mistake("Providers not pinned", at, format, args...).
-			hint("terraform -chdir=%s providers lock -platform=%s makes the file complete; commit it with the module", shellQuote(root), platform())
+			hint("run \"terraform providers lock -platform=%s\" in the module's directory, and commit the file with the module", platform())
 		p.Warning, p.Code = true, ""
 		return p
 	}

@@ -130,7 +130,7 @@ func (v variable) refuses(value any) string {
 		return ""
 	}
 	if v.secret() {
-		return "its type is another"
+		return "a " + v.constraint.FriendlyNameForConstraint() + " is required"
 	}
 	if path := (cty.PathError{}); errors.As(err, &path) && len(path.Path) > 0 {
 		return fmt.Sprintf("in %s%s, %s", v.name, pathText(path.Path), strings.TrimSuffix(err.Error(), "."))

@@ -139,6 +139,7 @@ func (d *daemon) applyPools(ctx context.Context, file *config.File, confirm stri
 	}
 	pools, err := preparePools(ctx, d.engine, file.Pools)
 	if err != nil {
+		err = explain(file, err)
 		return 0, broker.Errorf(broker.CodeInvalid, "%s", err).WithHint("%s", hintOf(err)) // all of it: only admins see it
 	}
 	if err := d.checkPolicy(ctx, file, pools); err != nil {

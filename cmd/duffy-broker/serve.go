@@ -209,7 +209,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	d.reseal = &resealer{store: store, nodes: d.engine, keys: keys, dir: dir, log: log}
 	pools, err := preparePools(ctx, d.engine, file.Pools)
 	if err != nil {
-		return err
+		return explain(file, err)
 	}
 	if err := d.broker.MovePools(ctx, file.Moves); err != nil {
 		return err
@@ -483,6 +483,9 @@ func newLogger(s streams, o serveOptions) (*slog.Logger, error) {
 // loadPools reads the file and prints every mistake in it.
 func loadPools(s streams, path string) (*config.File, error) {
 	file, diags := config.Load(path)
+	if modules := checkModules(file); modules.HasErrors() { // the engine logs mere warnings
+		diags = append(diags, modules...)
+	}
 	if len(diags) > 0 {
 		if err := writeDiagnostics(s, file, diags); err != nil {
 			return nil, err

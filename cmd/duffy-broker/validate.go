@@ -19,8 +19,9 @@ func newValidateCommand(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate [PATH]",
 		Short: "Check pools.hcl, and print every mistake in it",
-		Long: "Check pools.hcl, or the *.hcl files of a directory, and print every mistake. Needs no broker, no Terraform, no credentials and no\n" +
-			"network. The directories of modules must be there; what is in their files is for serve to check.",
+		Long: "Check pools.hcl, or the *.hcl files of a directory, and the modules of the pools, and print every mistake. Needs no broker, no\n" +
+			"Terraform, no credentials and no network. What needs them is for serve to check: providers, modules that a module takes from\n" +
+			"elsewhere, and what `terraform validate` knows.",
 		Example: "  duffy-broker validate\n  duffy-broker validate pools/ --format json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -50,6 +51,9 @@ type diagnostic struct {
 	Column   int    `json:"column"`
 	Summary  string `json:"summary"`
 	Detail   string `json:"detail"`
+	// The place in the module, if it is about one.
+	ModuleFile string `json:"module_file,omitempty"`
+	ModuleLine int    `json:"module_line,omitempty"`
 }
 
 func validate(s streams, a validateArgs) error {
@@ -57,8 +61,12 @@ func validate(s streams, a validateArgs) error {
 		return err
 	}
 	file, diags := config.Load(a.path)
+	diags = append(diags, checkModules(file)...) // nothing where the file has mistakes already
 	v := validation{File: a.path, Valid: !diags.HasErrors(), Pools: []string{}, Diagnostics: []diagnostic{}}
 	for _, p := range file.Pools {
+		if !v.Valid {
+			break
+		}
 		v.Pools = append(v.Pools, p.Name)
 	}
 	if a.format == view.JSON { // the shape that tools know
@@ -78,6 +86,9 @@ func validate(s streams, a validateArgs) error {
 		if d.Subject != nil {
 			found.File, found.Line, found.Column = d.Subject.Filename, d.Subject.Start.Line, d.Subject.Start.Column
 		}
+		if extra, ok := d.Extra.(config.ModulePlace); ok {
+			found.ModuleFile, found.ModuleLine = extra.Range.Filename, extra.Range.Start.Line
+		}
 		v.Diagnostics = append(v.Diagnostics, found)
 	}
 	if a.format == view.Table && len(diags) > 0 {
@@ -94,8 +105,11 @@ func validate(s streams, a validateArgs) error {
 	return nil
 }
 
+// messageWidth is where the text of diagnostics is wrapped.
+const messageWidth = 100
+
 func writeDiagnostics(s streams, file *config.File, diags hcl.Diagnostics) error {
-	return config.WriteDiagnostics(s.err, file.Files(), diags, false, 100)
+	return config.WriteDiagnostics(s.err, file.Files(), diags, false, messageWidth)
 }
 
 // count puts a number before a noun.

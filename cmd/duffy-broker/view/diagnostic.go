@@ -5,6 +5,8 @@ import (
 	"io"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/duffy-broker/duffy-broker/broker/config"
 )
 
 // diagnosticsVersion rises by a whole number when something in the answer goes or
@@ -27,6 +29,8 @@ type diagnostic struct {
 	Summary  string       `json:"summary"`
 	Detail   string       `json:"detail"`
 	Range    *sourceRange `json:"range,omitempty"` // not there if it is about no place
+	// ModuleRange is a second place, in the module of a pool, where it is about that.
+	ModuleRange *sourceRange `json:"module_range,omitempty"`
 }
 
 type sourceRange struct {
@@ -55,7 +59,10 @@ func Diagnostics(w io.Writer, diags hcl.Diagnostics, pools []string) error {
 			a.Errors++
 		}
 		if d.Subject != nil {
-			x.Range = &sourceRange{Filename: d.Subject.Filename, Start: sourcePos(d.Subject.Start), End: sourcePos(d.Subject.End)}
+			x.Range = newRange(*d.Subject)
+		}
+		if extra, ok := d.Extra.(config.ModulePlace); ok && extra.Range.Filename != "" {
+			x.ModuleRange = newRange(extra.Range)
 		}
 		a.Diagnostics = append(a.Diagnostics, x)
 	}
@@ -63,4 +70,8 @@ func Diagnostics(w io.Writer, diags hcl.Diagnostics, pools []string) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(a)
+}
+
+func newRange(r hcl.Range) *sourceRange {
+	return &sourceRange{Filename: r.Filename, Start: sourcePos(r.Start), End: sourcePos(r.End)}
 }
