@@ -41,7 +41,7 @@ func (c *Checker) Check(p broker.Pool) (problems []Problem, secrets []string) {
 		return wrong, nil
 	}
 	t := c.known(root)
-	if !t.lockRead {
+	if !t.lockRead && t.unreadable == nil {
 		t.lock, t.lockRead = checkLockFile(root, neededProviders(root)), true
 	}
 	_, _, found, foreign := t.examine(p)

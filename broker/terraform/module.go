@@ -287,7 +287,7 @@ func walkSources(root, from string, visit func(module)) []Problem {
 			target := path.Join(dir, c.source)
 			switch {
 			case path.IsAbs(c.source), local && !filepath.IsLocal(target):
-				problems = append(problems, mistake("Module outside of the module", c.at,
+				problems = append(problems, mistake("Module from outside", c.at,
 					"module %q has the source %q, outside of the module's directory", c.name, c.source).
 					hint("a pool's module is copied as one tree: move the other module into it, or use a git or registry source with a version"))
 			case local:
