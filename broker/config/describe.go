@@ -105,7 +105,7 @@ func (l *loader) mark(blocks []*hclsyntax.Block, set func(*Block)) {
 func Describe() *Block {
 	file := new(Block)
 	body := new(hclsyntax.Body)
-	l := &loader{described: map[*hclsyntax.Body]*Block{body: file}, context: &hcl.EvalContext{}}
+	l := &loader{described: map[*hclsyntax.Body]*Block{body: file}, context: &hcl.EvalContext{}, places: newPlaces()}
 	l.file(body, new(Terraform)) // an empty file has mistakes: nobody hears of them
 	return file
 }

@@ -108,7 +108,7 @@ func Load(path string) (*File, hcl.Diagnostics) {
 	if body == nil {
 		return f, diags
 	}
-	l := &loader{path: path, dir: path, syntax: diags, owners: make(map[*hcl.Diagnostic]*instance)}
+	l := &loader{path: path, dir: path, syntax: diags, owners: make(map[*hcl.Diagnostic]*instance), places: newPlaces()}
 	if f.files[path] != nil { // a file
 		l.dir = filepath.Dir(path)
 	}
@@ -117,7 +117,6 @@ func Load(path string) (*File, hcl.Diagnostics) {
 		return f, hcl.Diagnostics{unreadable(path, err)}
 	}
 	l.root, f.Root, f.dir = root, root, l.dir
-	l.places = places{lineages: make(map[string]lineage), items: make(map[itemsKey]map[string]hcl.Range)}
 	l.context = l.evalContext()
 	pools, accounts, legacy := l.file(body, &f.Terraform)
 

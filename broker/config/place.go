@@ -13,6 +13,10 @@ type places struct {
 	items    map[itemsKey]map[string]hcl.Range
 }
 
+func newPlaces() places {
+	return places{lineages: make(map[string]lineage), items: make(map[itemsKey]map[string]hcl.Range)}
+}
+
 // itemsKey names an object of variables: for each instance of a block it may have
 // other keys.
 type itemsKey struct {
