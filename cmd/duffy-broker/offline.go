@@ -111,7 +111,7 @@ func (off *offline) open(ctx context.Context, o *clientOptions) (*client.Client,
 		Log: off.log, Now: time.Now, Wake: func() { off.woken.Store(true) },
 	})
 	if o.pools != "" {
-		file, err := loadPools(off.streams, o.pools)
+		file, err := readPools(off.streams, o.pools)
 		if err != nil {
 			return nil, err
 		}

@@ -59,7 +59,7 @@ func (o planOptions) withBase(ctx context.Context, s streams, file *config.File)
 		return c, nil // there were no pools
 	}
 	var mistakes bytes.Buffer
-	old, err := loadPools(streams{err: &mistakes}, path)
+	old, err := readPools(streams{err: &mistakes}, path)
 	if err == nil {
 		// Paths in the tree are to look as if it stood in the repository's place.
 		top := strings.TrimSuffix(dir, strings.TrimSuffix(string(filepath.Separator)+filepath.FromSlash(prefix), string(filepath.Separator)))

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/lmittmann/tint"
+	"github.com/hashicorp/hcl/v2"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -480,12 +481,24 @@ func newLogger(s streams, o serveOptions) (*slog.Logger, error) {
 	return nil, broker.Errorf(broker.CodeInvalid, "--log-format %s is not known", format).WithHint("one of text, json")
 }
 
-// loadPools reads the file and prints every mistake in it.
+// loadPools reads the file and prints every mistake in it, and in the modules of its
+// pools.
 func loadPools(s streams, path string) (*config.File, error) {
 	file, diags := config.Load(path)
 	if modules := checkModules(file); modules.HasErrors() { // the engine logs mere warnings
 		diags = append(diags, modules...)
 	}
+	return withoutMistakes(s, path, file, diags)
+}
+
+// readPools is loadPools for who makes no nodes of the pools: it leaves the modules
+// alone.
+func readPools(s streams, path string) (*config.File, error) {
+	file, diags := config.Load(path)
+	return withoutMistakes(s, path, file, diags)
+}
+
+func withoutMistakes(s streams, path string, file *config.File, diags hcl.Diagnostics) (*config.File, error) {
 	if len(diags) > 0 {
 		if err := writeDiagnostics(s, file, diags); err != nil {
 			return nil, err
