@@ -66,11 +66,12 @@ func atStake(p Pool, was broker.Pool) string {
 	if p.Kind == Added || p.Kind != Removed && p.Generation == nil && !size {
 		return ""
 	}
-	text := fmt.Sprintf("%q %t %s", was.Name, p.Kind == Removed, was.Source.Generation)
+	var text strings.Builder
+	fmt.Fprintf(&text, "%q %t %s", was.Name, p.Kind == Removed, was.Source.Generation)
 	for _, l := range poolLeaves(&was) {
 		if l.name == "fill_level" || l.name == "max_age" || strings.HasPrefix(l.name, "schedule.") {
-			text += fmt.Sprintf(" %q %s", l.name, l.value)
+			fmt.Fprintf(&text, " %q %s", l.name, l.value)
 		}
 	}
-	return text
+	return text.String()
 }

@@ -93,8 +93,10 @@ func TestSchedule(t *testing.T) {
 	p := plan.Compute(t0, before, after, plan.Full(t0, before, 8), plan.Options{})
 	pool := p.Pools[0]
 	want := []plan.ScheduleChange{
-		{At: t0.Add(time.Hour), FillLevel: 6, MaxNodes: 8, Window: "day"}, {At: t0.Add(13 * time.Hour), FillLevel: 2, MaxNodes: 8},
-		{At: t0.Add(25 * time.Hour), FillLevel: 6, MaxNodes: 8, Window: "day"}, {At: t0.Add(37 * time.Hour), FillLevel: 2, MaxNodes: 8},
+		{At: t0.Add(time.Hour), FillLevel: 6, MaxNodes: 8, Window: "day"},
+		{At: t0.Add(13 * time.Hour), FillLevel: 2, MaxNodes: 8},
+		{At: t0.Add(25 * time.Hour), FillLevel: 6, MaxNodes: 8, Window: "day"},
+		{At: t0.Add(37 * time.Hour), FillLevel: 2, MaxNodes: 8},
 		{At: t0.Add(49 * time.Hour), FillLevel: 6, MaxNodes: 8, Window: "day"},
 	}
 	if diff := cmp.Diff(want, pool.Schedule); diff != "" {

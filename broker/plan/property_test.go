@@ -3,6 +3,7 @@ package plan_test
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -353,6 +354,13 @@ func announced(c change, start time.Time, p plan.Plan) (lines []string) {
 // What plan announces is what a real loop does, action by action, in this order
 // and at these times, and the forecast of ready nodes comes true.
 func TestTheLoopDoesWhatThePlanSays(t *testing.T) {
+	// A day of a loop takes rapid longer than the single calls that its default of
+	// 100 checks is made for.
+	checks := flag.Lookup("rapid.checks")
+	if before := checks.Value.String(); before == checks.DefValue {
+		_ = checks.Value.Set("40")
+		defer func() { _ = checks.Value.Set(before) }()
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		start := bubble()
 		c := drawChange(rt, start)
