@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
@@ -141,13 +142,41 @@ func (s *gitSource) fetch(ctx context.Context) (path, revision string, err error
 		}
 	}
 	s.fetched = commit
-	return s.pools(commit), commit, nil
+	if err := s.point(commit); err != nil {
+		return "", "", err
+	}
+	return s.pools(), commit, nil
 }
 
 func (s *gitSource) tree(commit string) string { return filepath.Join(s.dir, "tree-"+commit) }
 
-func (s *gitSource) pools(commit string) string {
-	return filepath.Join(s.tree(commit), s.path)
+// pools is the same path for every commit: it is part of what nodes are made from
+// where expressions use path.root.
+func (s *gitSource) pools() string { return filepath.Join(s.dir, "tree", s.path) }
+
+// point makes the path of the pools lead to a commit.
+func (s *gitSource) point(commit string) error {
+	link := filepath.Join(s.dir, "tree")
+	fresh := link + ".new"
+	err := os.Remove(fresh)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = os.Symlink(filepath.Base(s.tree(commit)), fresh)
+	}
+	if err == nil {
+		err = os.Rename(fresh, link)
+	}
+	if err != nil {
+		return broker.Wrap(broker.CodeUnavailable, err, "there is no place for commit %s of the pools", commit)
+	}
+	return nil
+}
+
+// reject makes the path of the pools lead to those that run again.
+func (s *gitSource) reject() error {
+	if commit, ok := s.accepted(); ok {
+		return s.point(commit)
+	}
+	return nil
 }
 
 // accept notes the commit, for a start without the repository, and removes the
@@ -171,15 +200,15 @@ func (s *gitSource) accept(commit string) error {
 	return nil
 }
 
-// accepted gives the pools that ran last, and whether there are any.
-func (s *gitSource) accepted() (path, revision string, ok bool) {
+// accepted gives the commit whose pools ran last, and whether there is one.
+func (s *gitSource) accepted() (commit string, ok bool) {
 	text, err := os.ReadFile(filepath.Join(s.dir, "current"))
 	if err != nil {
-		return "", "", false
+		return "", false
 	}
-	commit := strings.TrimSpace(string(text))
+	commit = strings.TrimSpace(string(text))
 	_, err = os.Stat(s.tree(commit))
-	return s.pools(commit), commit, err == nil
+	return commit, err == nil
 }
 
 // git runs git, which asks nobody anything: credentials are those of git's own
@@ -223,11 +252,14 @@ func firstPools(ctx context.Context, s streams, log *slog.Logger, source *gitSou
 	if err == nil {
 		return file, revision, nil
 	}
-	path, revision, ok := source.accepted()
+	revision, ok := source.accepted()
 	if !ok || ctx.Err() != nil {
 		return nil, "", err
 	}
+	if err := source.reject(); err != nil {
+		return nil, "", err
+	}
 	log.ErrorContext(ctx, "starting with the pools that ran last", "source", source.String(), "commit", revision, "error", err, "hint", hintOf(err))
-	file, err = loadPools(s, path)
+	file, err = loadPools(s, source.pools())
 	return file, revision, err
 }

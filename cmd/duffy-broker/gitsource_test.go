@@ -30,7 +30,7 @@ func newRepository(t *testing.T) *repository {
 		t.Fatal(err)
 	}
 	r.git("init", "--quiet", "--initial-branch=main")
-	r.write("ci/module/main.tf", plainModule)
+	r.write("ci/module/main.tf", "variable \"here\" {\n  type = string\n}\n"+plainModule)
 	return r
 }
 
@@ -60,7 +60,7 @@ func (r *repository) write(path, text string) {
 // commit writes pools.hcl with a fill level, and gives the commit.
 func (r *repository) commit(fill string) string {
 	r.t.Helper()
-	r.write("ci/pools.hcl", fmt.Sprintf("pool \"plain\" {\n  module = \"./module\"\n  contextualize = \"none\"\n  fill_level = %s\n  max_nodes = 9\n}\n", fill))
+	r.write("ci/pools.hcl", fmt.Sprintf("# A path that stays the same leaves nodes as they are.\nlocals {\n  here = path.root\n}\npool \"plain\" {\n  module = \"./module\"\n  contextualize = \"none\"\n  fill_level = %s\n  max_nodes = 9\n  variables = { here = local.here }\n}\n", fill))
 	r.git("add", "-A")
 	r.git("commit", "--quiet", "-m", "pools")
 	return r.git("rev-parse", "HEAD")
@@ -111,6 +111,7 @@ func TestPoolsFromGit(t *testing.T) {
 	s.start()
 	s.reloaded("start", "", first)
 	s.full(time.Minute)
+	before := s.knownNodes()
 
 	second := r.commit("2")
 	s.reloaded("a commit", "", second)
@@ -118,8 +119,16 @@ func TestPoolsFromGit(t *testing.T) {
 	if got := len(s.knownNodes()); got != 2 {
 		t.Errorf("%d nodes, want the 2 of the second commit", got)
 	}
+	for name := range before {
+		if _, there := s.knownNodes()[name]; !there {
+			t.Errorf("node %s was replaced by a commit that does not change it", name)
+		}
+	}
 	r.commit(`"two"`)
 	s.reloaded("a commit", `fill_level`, second)
+	if target, err := os.Readlink(filepath.Join(s.data, "pools", "tree")); err != nil || target != "tree-"+second {
+		t.Errorf("the path of the pools leads to %s, %v; want the commit that runs", target, err)
+	}
 	r.commit("3")
 	s.full(time.Minute)
 	s.stop()

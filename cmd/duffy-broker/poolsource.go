@@ -21,6 +21,8 @@ type poolSource interface {
 	fetch(context.Context) (path, revision string, err error)
 	// accept notes that the pools of a revision run.
 	accept(revision string) error
+	// reject notes that what fetch gave is not to run.
+	reject() error
 	// changed tells whether there is something that fetch has not given yet, as far
 	// as that can be told without checking it.
 	changed(context.Context) (bool, error)
@@ -47,6 +49,7 @@ type fileSource struct {
 
 func (s *fileSource) String() string      { return s.path }
 func (s *fileSource) accept(string) error { return nil }
+func (s *fileSource) reject() error       { return nil }
 func (s *fileSource) change() string      { return "a change of the files" }
 
 func (s *fileSource) fetch(context.Context) (path, revision string, err error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"strings"
 	"sync"
@@ -81,6 +82,11 @@ func (r *reloader) read(ctx context.Context, confirm string) (revision string, p
 	if err != nil {
 		return "", 0, err
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.source.reject())
+		}
+	}()
 	var mistakes strings.Builder
 	file, err := loadPools(streams{err: &mistakes}, path)
 	if err != nil {

@@ -28,6 +28,7 @@ account "cloud" {
   rate_limit = "96/m"
   burst      = 3
 }
+reload { confirm_above = 1 }
 pool "many" {
   module        = %q
   account       = %q
