@@ -242,17 +242,22 @@ func (f *fake) CreateHost(_ context.Context, actor broker.Tenant, h broker.Host)
 	return h, f.err
 }
 
-func (f *fake) RetireHost(_ context.Context, actor broker.Tenant, id int64) (broker.Host, error) {
+func (f *fake) RetireHost(_ context.Context, actor broker.Tenant, id int64) (broker.HostStatus, error) {
 	f.actor = actor
-	return broker.Host{ID: id, RetiredAt: time.Unix(1, 0)}, f.err
+	return broker.HostStatus{Host: broker.Host{ID: id, RetiredAt: time.Unix(1, 0)}}, f.err
 }
 
-func (f *fake) Host(_ context.Context, actor broker.Tenant, _ int64) (broker.Host, error) {
+func (f *fake) RepairHost(_ context.Context, actor broker.Tenant, id int64) (broker.HostStatus, error) {
 	f.actor = actor
-	return f.host, f.err
+	return broker.HostStatus{Host: broker.Host{ID: id, Name: "n1"}}, f.err
 }
 
-func (f *fake) FindHosts(_ context.Context, _ broker.Tenant, filter broker.NodeFilter) ([]broker.Host, error) {
+func (f *fake) Host(_ context.Context, actor broker.Tenant, _ int64) (broker.HostStatus, error) {
+	f.actor = actor
+	return broker.HostStatus{Host: f.host}, f.err
+}
+
+func (f *fake) FindHosts(_ context.Context, _ broker.Tenant, filter broker.NodeFilter) ([]broker.HostStatus, error) {
 	f.nodeFilter = filter
 	return nil, f.err
 }

@@ -29,11 +29,11 @@ func (s *server) createNode(c *gin.Context, actor broker.Tenant) error {
 	if err != nil {
 		return asDuffy(err)
 	}
-	return answer(c, http.StatusCreated, v1.NodeAnswer{Action: v1.ActionPost, Node: wireHost(h)})
+	return answer(c, http.StatusCreated, v1.NodeAnswer{Action: v1.ActionPost, Node: wireHost(broker.HostStatus{Host: h})})
 }
 
-// updateNode retires a host. Duffy has no such call; it is made like that for
-// tenants.
+// updateNode retires a host, or puts one back to use. Duffy has no such call; it is
+// made like that for tenants.
 func (s *server) updateNode(c *gin.Context, actor broker.Tenant) error {
 	object, err := readObject(c)
 	if err != nil {
@@ -41,13 +41,19 @@ func (s *server) updateNode(c *gin.Context, actor broker.Tenant) error {
 	}
 	var k checker
 	id, before := k.pathID(c), len(k.fields)
-	if active := k.active(object); active && len(k.fields) == before {
+	change := s.cfg.Broker.RetireHost
+	if condition, ok := object["condition"]; ok {
+		change = s.cfg.Broker.RepairHost
+		if text := k.text(condition, "body", "condition"); text != string(broker.HostFree) && len(k.fields) == before {
+			k.fail([]any{"body", "condition"}, "unexpected value; permitted: 'unused'", "value_error.const", map[string]any{"given": text, "permitted": []any{broker.HostFree}})
+		}
+	} else if active := k.active(object); active && len(k.fields) == before {
 		k.fail([]any{"body", "active"}, "unexpected value; permitted: false", "value_error.const", map[string]any{"given": true, "permitted": []any{false}})
 	}
 	if err := k.err(""); err != nil {
 		return err
 	}
-	h, err := s.cfg.Broker.RetireHost(c.Request.Context(), actor, id)
+	h, err := change(c.Request.Context(), actor, id)
 	if err != nil {
 		return asDuffy(err)
 	}
@@ -122,7 +128,7 @@ func (k *checker) dict(v any, loc ...any) json.RawMessage {
 }
 
 // wireHost shows a host as a node, as Duffy does.
-func wireHost(h broker.Host) v1.Node {
+func wireHost(h broker.HostStatus) v1.Node {
 	n := v1.Node{
 		RetiredAt: v1.Time{Time: h.RetiredAt},
 		Active:    h.RetiredAt.IsZero(),
@@ -132,11 +138,19 @@ func wireHost(h broker.Host) v1.Node {
 		Reusable:  h.Reusable,
 		Data:      json.RawMessage("{}"),
 		ID:        h.ID,
-		State:     h.State().Wire(),
+		State:     h.Wire(),
 		NodeExtra: v1.NodeExtra{Condition: string(h.State()), Arch: h.Attributes["arch"]},
 		NodeHost: &v1.NodeHost{
 			Inventory: h.Inventory, UpdatedAt: v1.Time{Time: h.UpdatedAt}, Uses: h.Uses, LastUsed: v1.Time{Time: h.LastUsed}, NodeID: h.NodeID,
+			Name: h.Name,
 		},
+	}
+	if h.Failures > 0 {
+		n.FailureClass, n.Failure = string(h.FailureClass), h.Failure
+		n.HostFailures = &v1.HostFailures{Failures: h.Failures}
+		if h.BrokenAt.IsZero() {
+			n.QuarantinedUntil = v1.Time{Time: h.RetryAt}
+		}
 	}
 	if h.Comment != "" {
 		n.Comment = &h.Comment
@@ -151,7 +165,7 @@ func wireHost(h broker.Host) v1.Node {
 }
 
 // withHosts puts hosts among nodes, by id, and gives the first of both.
-func withHosts(nodes []v1.Node, hosts []broker.Host, limit int) []v1.Node {
+func withHosts(nodes []v1.Node, hosts []broker.HostStatus, limit int) []v1.Node {
 	for _, h := range hosts {
 		nodes = append(nodes, wireHost(h))
 	}

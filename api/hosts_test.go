@@ -12,6 +12,7 @@ import (
 
 	v1 "github.com/duffy-broker/duffy-broker/api/v1"
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/brokertest"
 	"github.com/duffy-broker/duffy-broker/store/memory"
 )
 
@@ -93,7 +94,7 @@ func FuzzNewHost(f *testing.F) {
 		if err := memory.New().Update(t.Context(), func(tx broker.Tx) error { return tx.CreateHost(&h) }); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := encode(wireHost(h)); err != nil {
+		if _, err := encode(wireHost(broker.HostStatus{Host: h})); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -155,7 +156,7 @@ func TestHosts(t *testing.T) {
 
 	path := fmt.Sprintf("/nodes/%d", a)
 	for body, want := range map[string]string{
-		`{}`: "field required", `{"active": null}`: "not an allowed value", `{"active": true}`: "permitted: false", `{"active": "maybe"}`: "parsed to a boolean", `{`: "Expecting",
+		`{}`: "field required", `{"active": null}`: "not an allowed value", `{"active": true}`: "permitted: false", `{"active": "maybe"}`: "parsed to a boolean", `{"condition": "broken"}`: "permitted: 'unused'", `{"condition": 1, "active": false}`: "permitted: 'unused'", `{"condition": null}`: "str type expected", `{`: "Expecting",
 	} {
 		if detail := call("admin", "PUT", path, body, 422)["detail"].(string); !strings.Contains(detail, want) {
 			t.Errorf("%s: %s", body, detail)
@@ -194,11 +195,70 @@ func TestHosts(t *testing.T) {
 func TestWithHosts(t *testing.T) {
 	for limit, want := range map[int]string{0: "2 3 5 7 9", 3: "2 3 5", 9: "2 3 5 7 9"} {
 		var got []string
-		for _, n := range withHosts([]v1.Node{{ID: 3}, {ID: 9}}, []broker.Host{{ID: 2}, {ID: 5}, {ID: 7}}, limit) {
+		for _, n := range withHosts([]v1.Node{{ID: 3}, {ID: 9}}, []broker.HostStatus{{Host: broker.Host{ID: 2}}, {Host: broker.Host{ID: 5}}, {Host: broker.Host{ID: 7}}}, limit) {
 			got = append(got, fmt.Sprint(n.ID))
 		}
 		if got := strings.Join(got, " "); got != want {
 			t.Errorf("limit %d: %s, want %s", limit, got, want)
 		}
+	}
+}
+
+// A machine that is broken is shown as that, and put back to use. One in use is as
+// its node is.
+func TestHostsThatFail(t *testing.T) {
+	w := newRecordedWorld(t, new(brokertest.Cloud), time.Now)
+	base := start(t, Config{Broker: w.Broker}) + "/api/v1"
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for i, h := range []broker.Host{
+		{Failures: 2, BrokenAt: now, RetryAt: now, Failure: "no answer", FailureClass: broker.FailureTimeout},
+		{Failures: 1, RetryAt: now, Failure: "no answer", FailureClass: broker.FailureTimeout},
+		{NodeID: 88, Credentials: map[string]string{"PASSWORD": "env:RACK"}, BMC: &broker.BMC{Address: "192.0.2.9"}},
+	} {
+		h.Inventory, h.Name, h.Hostname, h.Address = "rack", fmt.Sprintf("n%d", i), fmt.Sprintf("n%d.example.net", i), fmt.Sprintf("192.0.2.%d", i+1)
+		if err := w.store.Update(t.Context(), func(tx broker.Tx) error { return tx.CreateHost(&h) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call := func(role, method, path, body string, status int) map[string]any {
+		t.Helper()
+		a := send(t, method, base+path, body, recordedAuth(t, role))
+		if a.status != status || strings.Contains(a.body, "RACK") {
+			t.Fatalf("%s %s as %s: %d, want %d: %s", method, path, role, a.status, status, a.body)
+		}
+		return decoded(t, []byte(a.body))
+	}
+	list := func(query string) string {
+		t.Helper()
+		var got []string
+		for _, n := range call("admin", "GET", "/nodes?inventory=rack"+query, "", 200)["nodes"].([]any) {
+			n := n.(map[string]any)
+			got = append(got, fmt.Sprintf("%v %v %v %v %v", n["name"], n["state"], n["condition"], n["host_failures"], n["quarantined_until"]))
+		}
+		return strings.Join(got, "; ")
+	}
+	if got, want := list(""), "n0 failed broken 2 <nil>; n1 failed quarantined 1 2026-11-24T12:00:00+00:00; n2 ready occupied <nil> <nil>"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	for query, want := range map[string]string{"&state=ready": "n2 ready occupied <nil> <nil>", "&state=deployed": "", "&state=unused": ""} {
+		if got := list(query); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+	for _, role := range []string{"tenant", "other"} {
+		call(role, "PUT", "/nodes/89", `{"condition": "unused"}`, 403)
+	}
+	for id, want := range map[string]string{"/nodes/1": "Terraform made it", "/nodes/999": "Not Found"} {
+		status := map[bool]int{true: 422, false: 404}[id == "/nodes/1"]
+		if detail := call("admin", "PUT", id, `{"condition": "unused"}`, status)["detail"].(string); !strings.Contains(detail, want) {
+			t.Errorf("%s: %s", id, detail)
+		}
+	}
+	if detail := call("admin", "PUT", "/nodes/89", `{"active": false}`, 422)["detail"].(string); !strings.Contains(detail, "stands in pools.hcl") {
+		t.Errorf("a machine of the file can be retired: %s", detail)
+	}
+	repaired := call("admin", "PUT", "/nodes/89", `{"condition": "unused"}`, 200)["node"].(map[string]any)
+	if repaired["state"] != "unused" || repaired["condition"] != "unused" || repaired["host_failures"] != nil || repaired["failure"] != nil {
+		t.Errorf("repaired: %v", repaired)
 	}
 }

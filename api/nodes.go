@@ -96,7 +96,7 @@ func wireNode(actor broker.Tenant, n broker.Node, spec *broker.NodesSpec) v1.Nod
 	if err != nil { // can't be: provision gives valid JSON
 		data = json.RawMessage("{}")
 	}
-	return v1.Node{
+	wire := v1.Node{
 		RetiredAt: v1.Time{Time: n.RetiredAt},
 		Active:    n.State != broker.NodeGone,
 		CreatedAt: v1.Time{Time: n.CreatedAt},
@@ -110,6 +110,10 @@ func wireNode(actor broker.Tenant, n broker.Node, spec *broker.NodesSpec) v1.Nod
 
 		FailureClass: string(n.FailureClass), Failure: failure, NodeOperator: wireNodeOperator(actor, n),
 	}
+	if n.Host != nil {
+		wire.Host = &v1.HostName{ID: n.Host.ID, Name: n.Host.Name}
+	}
+	return wire
 }
 
 func wireNodeExtra(o broker.Outputs, state broker.NodeState) v1.NodeExtra {

@@ -134,8 +134,8 @@ func operations() []operation {
 		},
 		{
 			id: "updateNode", method: "PUT", path: "/api/v1/nodes/:id", tag: "nodes", who: admins,
-			summary: "Take a machine of an inventory out of use for good",
-			body:    v1.NodeUpdate{}, needs: []string{"active"}, example: `{"active": false}`,
+			summary: "Take a machine of an inventory out of use for good, or put it back to use after failures",
+			body:    v1.NodeUpdate{}, example: `{"active": false}`,
 			answers: []response{ok(v1.NodeAnswer{})},
 		},
 		{

@@ -37,6 +37,10 @@ func wirePoolStatus(s broker.PoolStatus) v1.PoolStatus {
 		LastFailure: v1.Time{Time: s.Health.LastFailure}, NextTry: v1.Time{Time: s.NextTry},
 		Changes: make([]v1.ScheduleChange, 0, len(s.Changes)),
 	}
+	if s.Hosts != nil {
+		hosts := v1.PoolHosts(*s.Hosts)
+		wire.Hosts = &hosts
+	}
 	for _, change := range s.Changes {
 		wire.Changes = append(wire.Changes, v1.ScheduleChange{
 			At: v1.Time{Time: change.At}, Numbers: v1.Numbers{FillLevel: change.FillLevel, MaxNodes: change.MaxNodes}, Window: change.Window,

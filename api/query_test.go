@@ -27,7 +27,7 @@ func TestListFilters(t *testing.T) {
 		"/nodes":                                              {},
 		"/nodes?pool=small&state=deployed,failed&after=0&limit=99999999999999": {nodes: broker.NodeFilter{
 			Pool: "small", States: []broker.NodeState{broker.NodeDeployed, broker.NodeHeld, broker.NodeLost, broker.NodeFailed}, Limit: 1<<31 - 1,
-			Hosts: []broker.HostState{broker.HostOccupied},
+			Hosts: []broker.HostState{broker.HostOccupied, broker.HostQuarantined, broker.HostBroken},
 		}},
 		"/nodes?state=provisioning": {nodes: broker.NodeFilter{States: []broker.NodeState{broker.NodePlanned, broker.NodeApplying, broker.NodeChecking}}},
 		"/nodes?state=done":         {nodes: broker.NodeFilter{States: []broker.NodeState{broker.NodeGone}, Hosts: []broker.HostState{broker.HostRetired}}},

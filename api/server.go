@@ -48,9 +48,10 @@ type useCases interface {
 	Nodes(ctx context.Context, actor broker.Tenant) ([]broker.Node, error)
 
 	CreateHost(ctx context.Context, actor broker.Tenant, h broker.Host) (broker.Host, error)
-	RetireHost(ctx context.Context, actor broker.Tenant, id int64) (broker.Host, error)
-	Host(ctx context.Context, actor broker.Tenant, id int64) (broker.Host, error)
-	FindHosts(ctx context.Context, actor broker.Tenant, f broker.NodeFilter) ([]broker.Host, error)
+	RetireHost(ctx context.Context, actor broker.Tenant, id int64) (broker.HostStatus, error)
+	RepairHost(ctx context.Context, actor broker.Tenant, id int64) (broker.HostStatus, error)
+	Host(ctx context.Context, actor broker.Tenant, id int64) (broker.HostStatus, error)
+	FindHosts(ctx context.Context, actor broker.Tenant, f broker.NodeFilter) ([]broker.HostStatus, error)
 
 	HoldNode(ctx context.Context, actor broker.Tenant, id int64, reason string) (broker.Node, error)
 	ReleaseHold(ctx context.Context, actor broker.Tenant, id int64) (broker.Node, error)

@@ -151,6 +151,11 @@ func MoveNode(tx Tx, n *Node, next NodeState, now time.Time, message string) err
 	if err := tx.UpdateNode(from, *n); err != nil {
 		return err
 	}
+	if n.Host != nil && (from == NodeGone || next == NodeGone) {
+		if err := followNode(tx, *n, now); err != nil {
+			return err
+		}
+	}
 	return tx.AppendEvent(&Event{
 		At: now, Kind: EventNode, Pool: n.Pool, NodeID: n.ID, SessionID: n.SessionID,
 		From: string(from), To: string(next), Message: message,

@@ -43,4 +43,6 @@
 //     without the broker's key.
 //  13. Nothing is done to a node that is held for a person. Its newest state is
 //     in one place, the store or its workspace, and never lost between them.
+//  14. A host of an inventory is in at most one node: it is taken in the transaction
+//     that records the node, and given back in the one that makes it gone.
 package broker

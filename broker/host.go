@@ -24,6 +24,10 @@ const (
 	HostFree HostState = "unused"
 	// HostOccupied: a node runs on it. That node is what lists show.
 	HostOccupied HostState = "occupied"
+	// HostQuarantined: the last create on it failed. It is tried again after a while.
+	HostQuarantined HostState = "quarantined"
+	// HostBroken: creates on it failed again and again. It waits for an admin.
+	HostBroken HostState = "broken"
 	// HostRetired: nothing will use it any more.
 	HostRetired HostState = "retired"
 )
@@ -35,6 +39,8 @@ func (s HostState) Wire() string {
 		return "unused"
 	case HostOccupied:
 		return "deployed"
+	case HostQuarantined, HostBroken:
+		return "failed"
 	case HostRetired:
 		return "done"
 	}
@@ -42,7 +48,12 @@ func (s HostState) Wire() string {
 }
 
 // HostStates lists every state of a host.
-func HostStates() []HostState { return []HostState{HostFree, HostOccupied, HostRetired} }
+func HostStates() []HostState { return append(UsefulHostStates(), HostRetired) }
+
+// UsefulHostStates lists those of a host that is not retired, or still in use.
+func UsefulHostStates() []HostState {
+	return []HostState{HostFree, HostOccupied, HostQuarantined, HostBroken}
+}
 
 // Host is a machine that exists whether the broker uses it or not, which nodes can
 // run on, one after the other. In the API it is a node in its own right, as in
@@ -50,6 +61,8 @@ func HostStates() []HostState { return []HostState{HostFree, HostOccupied, HostR
 type Host struct {
 	ID        int64  `json:"id"` // of the same sequence as the ids of nodes; the store gives it
 	Inventory string `json:"inventory"`
+	// Name is its own in an inventory of pools.hcl; "" in others.
+	Name string `json:"name,omitempty"`
 	// Hostname and Address belong to no other host: see [Host.Claims].
 	Hostname string `json:"hostname"`
 	Address  string `json:"ipaddr"`
@@ -62,6 +75,11 @@ type Host struct {
 	// Attributes are the strings, numbers and booleans at the top of Data, by which
 	// a host can be chosen.
 	Attributes map[string]string `json:"attributes,omitempty"`
+	MAC        string            `json:"mac,omitempty"` // lower case, with colons
+	BMC        *BMC              `json:"bmc,omitempty"`
+	// Credentials are references to secrets, as in [Environment], for the runs of
+	// the nodes on it.
+	Credentials map[string]string `json:"credentials,omitempty"`
 
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
@@ -70,6 +88,17 @@ type Host struct {
 	NodeID   int64     `json:"node_id,omitempty"` // the node that runs on it, 0 for none
 	Uses     int       `json:"uses,omitempty"`    // nodes that have run on it
 	LastUsed time.Time `json:"last_used,omitzero"`
+
+	// Failures counts the creates that failed on it since the last that succeeded,
+	// and FailedPools are those whose they were. The last one's failure is kept.
+	Failures     int          `json:"failures,omitempty"`
+	FailedPools  []string     `json:"failed_pools,omitempty"`
+	Failure      string       `json:"failure,omitempty"`
+	FailureClass FailureClass `json:"failure_class,omitempty"`
+	// RetryAt is when it may be tried again after a failure; BrokenAt is since when
+	// it may not.
+	RetryAt  time.Time `json:"retry_at,omitzero"`
+	BrokenAt time.Time `json:"broken_at,omitzero"`
 }
 
 // State tells what h is doing. A retired host is occupied as long as a node runs
@@ -80,6 +109,10 @@ func (h Host) State() HostState {
 		return HostOccupied
 	case !h.RetiredAt.IsZero():
 		return HostRetired
+	case !h.BrokenAt.IsZero():
+		return HostBroken
+	case !h.RetryAt.IsZero():
+		return HostQuarantined
 	}
 	return HostFree
 }
@@ -139,6 +172,7 @@ func NewHost(h Host, now time.Time) (Host, error) {
 	return Host{
 		Inventory: h.Inventory, Hostname: h.Hostname, Address: address.Unmap().String(), Comment: h.Comment,
 		Pool: h.Pool, Reusable: h.Reusable, Data: h.Data, Attributes: attributes, CreatedAt: now, UpdatedAt: now,
+		Name: h.Name, MAC: h.MAC, BMC: h.BMC, Credentials: h.Credentials,
 	}, nil
 }
 
@@ -185,28 +219,27 @@ func (b *Broker) CreateHost(ctx context.Context, actor Tenant, h Host) (Host, er
 	if err != nil {
 		return Host{}, err
 	}
+	b.cfg.Wake() // a pool may have waited for it
 	return created, nil
 }
 
 // RetireHost takes a host out of use for good, and gives it as it is then. A node
 // that runs on it goes on to its end, but no other one follows. Errors:
 // CodeForbidden unless actor is an admin, CodeNotFound, CodeInvalid if it is
-// retired already or is a node that Terraform made.
-func (b *Broker) RetireHost(ctx context.Context, actor Tenant, id int64) (h Host, err error) {
+// retired already, stands in pools.hcl or is a node that Terraform made.
+func (b *Broker) RetireHost(ctx context.Context, actor Tenant, id int64) (s HostStatus, err error) {
 	if !actor.IsAdmin {
-		return Host{}, errAdminsOnly("retire nodes")
+		return HostStatus{}, errAdminsOnly("retire nodes")
 	}
 	now := b.cfg.Now()
 	err = b.cfg.Store.Update(ctx, func(tx Tx) error {
-		if h, err = tx.Host(id); CodeOf(err) == CodeNotFound {
-			if _, err := tx.Node(id); err != nil {
-				return err
-			}
-			return Errorf(CodeInvalid, "node %d belongs to no inventory: Terraform made it", id).
-				WithHint("it goes when its session ends, or when its pool needs it no more")
-		}
+		h, err := hostOrNode(tx, id)
 		if err != nil {
 			return err
+		}
+		if h.Inventory != APIInventory && h.RetiredAt.IsZero() {
+			return Errorf(CodeInvalid, "node %d stands in pools.hcl, in the inventory '%s'", id, h.Inventory).
+				WithHint("remove it there: it is retired at the next reload")
 		}
 		if !h.RetiredAt.IsZero() {
 			return Errorf(CodeInvalid, "node %d is retired", id).WithHint("create it again to use the machine again")
@@ -216,59 +249,84 @@ func (b *Broker) RetireHost(ctx context.Context, actor Tenant, id int64) (h Host
 		if err := tx.UpdateHost(before, h); err != nil {
 			return err
 		}
-		return hostEvent(tx, h, before, now, actor, "retired")
+		if err := hostEvent(tx, h, before, now, actor, "retired"); err != nil {
+			return err
+		}
+		s, err = hostStatus(tx, h)
+		return err
 	})
 	if err != nil {
-		return Host{}, err
+		return HostStatus{}, err
 	}
-	return h, nil
+	return s, nil
 }
 
 // FindHosts lists the hosts that actor may see, none, or all for an admin, as far
 // as the filter selects them.
-func (b *Broker) FindHosts(ctx context.Context, actor Tenant, f NodeFilter) (list []Host, err error) {
+func (b *Broker) FindHosts(ctx context.Context, actor Tenant, f NodeFilter) (list []HostStatus, err error) {
 	states := f.Hosts
-	if len(f.Hosts)+len(f.States) == 0 {
-		states = []HostState{HostFree, HostOccupied}
-	}
-	if f.Inventory == "" {
+	filtered := len(f.Hosts)+len(f.States) > 0
+	switch {
+	case f.Inventory == "":
 		states = slices.DeleteFunc(slices.Clone(states), func(s HostState) bool { return s == HostOccupied })
+		if !filtered {
+			states = []HostState{HostFree}
+		}
+	case !filtered:
+		states = UsefulHostStates()
+	case len(f.States) > 0 && !slices.Contains(states, HostOccupied):
+		states = append(slices.Clone(states), HostOccupied)
 	}
 	if len(states) == 0 || !actor.IsAdmin {
 		return nil, nil
 	}
 	q := HostQuery{Inventory: f.Inventory, States: states, After: f.After, Limit: f.Limit}
-	if f.Pool != "" {
-		q.Limit = 0 // no index knows the pools of hosts
+	byNode := len(f.States) > 0 && f.Inventory != "" // what is in use is as its node is
+	if f.Pool != "" || byNode {
+		q.Limit = 0 // no index knows the pools of hosts, nor the states of their nodes
 	}
 	err = b.cfg.Store.View(ctx, func(tx ReadTx) error {
-		list, err = tx.Hosts(q)
-		return err
-	})
-	if f.Pool != "" {
-		list = slices.DeleteFunc(list, func(h Host) bool { return h.Pool != f.Pool })
-		if f.Limit > 0 {
-			list = list[:min(f.Limit, len(list))]
+		list = nil
+		hosts, err := tx.Hosts(q)
+		if err != nil {
+			return err
 		}
-	}
+		for _, h := range hosts {
+			if f.Pool != "" && h.Pool != f.Pool {
+				continue
+			}
+			s, err := hostStatus(tx, h)
+			if err != nil {
+				return err
+			}
+			if byNode && h.State() == HostOccupied && s.Node != "" && !slices.Contains(f.States, s.Node) {
+				continue
+			}
+			if list = append(list, s); len(list) == f.Limit {
+				break
+			}
+		}
+		return nil
+	})
 	return list, err
 }
 
 // Host gives one host. Errors: CodeNotFound, CodeForbidden unless actor is an admin.
-func (b *Broker) Host(ctx context.Context, actor Tenant, id int64) (h Host, err error) {
+func (b *Broker) Host(ctx context.Context, actor Tenant, id int64) (s HostStatus, err error) {
 	err = b.cfg.Store.View(ctx, func(tx ReadTx) error {
-		h, err = tx.Host(id)
+		h, err := tx.Host(id)
+		if err != nil {
+			return err
+		}
+		s, err = hostStatus(tx, h)
 		return err
 	})
 	if err == nil && !actor.IsAdmin {
-		return Host{}, Errorf(CodeForbidden, "node %d is not lent to you", id)
+		return HostStatus{}, Errorf(CodeForbidden, "node %d is not lent to you", id)
 	}
-	return h, err
+	return s, err
 }
 
 func hostEvent(tx Tx, h Host, from HostState, now time.Time, actor Tenant, what string) error {
-	return tx.AppendEvent(&Event{
-		At: now, Kind: EventHost, NodeID: h.ID, From: string(from), To: string(h.State()),
-		Message: fmt.Sprintf("host '%s' (%s) of inventory '%s' %s by %s", h.Hostname, h.Address, h.Inventory, what, actor.Name),
-	})
+	return tx.AppendEvent(h.event(from, now, what+" by "+actor.Name))
 }

@@ -70,7 +70,7 @@ func TestHosts(t *testing.T) {
 		t.Errorf("made %+v and %+v", a, b)
 	}
 	got, err := w.b.Host(ctx, w.admin, a.ID)
-	if diff := cmp.Diff(a, got); diff != "" || err != nil {
+	if diff := cmp.Diff(broker.HostStatus{Host: a}, got); diff != "" || err != nil {
 		t.Errorf("%v (-made +shown):\n%s", err, diff)
 	}
 	retired, err := w.b.RetireHost(ctx, w.admin, a.ID)
@@ -78,8 +78,8 @@ func TestHosts(t *testing.T) {
 		t.Errorf("retired: %+v, %v", retired, err)
 	}
 	create("a.example.net", "192.0.2.1") // the machine is free to be posted again
-	a, err = w.b.Host(ctx, w.admin, a.ID)
-	if diff := cmp.Diff(retired, a); diff != "" || err != nil {
+	got, err = w.b.Host(ctx, w.admin, a.ID)
+	if diff := cmp.Diff(retired, got); diff != "" || err != nil {
 		t.Errorf("%v (-retired +shown):\n%s", err, diff)
 	}
 	events, _, err := w.b.Events(ctx, w.admin, 0)
@@ -194,8 +194,9 @@ func TestHosts_occupied(t *testing.T) {
 		}
 	}
 	move(broker.HostFree)
-	if h, err = w.b.RetireHost(ctx, w.admin, h.ID); err != nil || h.State() != broker.HostOccupied || h.RetiredAt.IsZero() {
-		t.Fatalf("%+v, %v", h, err)
+	retired, err := w.b.RetireHost(ctx, w.admin, h.ID)
+	if h = retired.Host; err != nil || h.State() != broker.HostOccupied || h.RetiredAt.IsZero() || retired.Wire() != "ready" {
+		t.Fatalf("%+v, %v", retired, err)
 	}
 	if _, err := w.b.CreateHost(ctx, w.admin, broker.Host{Hostname: "a", Address: "192.0.2.2"}); broker.CodeOf(err) != broker.CodeConflict {
 		t.Errorf("somebody is on it: %v", err)
@@ -215,6 +216,8 @@ func TestFindHosts(t *testing.T) {
 		{Hostname: "occupied", Address: "192.0.2.3", NodeID: 1},
 		{Hostname: "retired", Address: "192.0.2.4", RetiredAt: t0},
 		{Hostname: "lab", Inventory: "lab", Address: "192.0.2.5"},
+		{Hostname: "resting", Address: "192.0.2.6", Failures: 1, RetryAt: t0},
+		{Hostname: "broken", Address: "192.0.2.7", Failures: 2, RetryAt: t0, BrokenAt: t0},
 	} {
 		if h.Inventory == "" {
 			h.Inventory = broker.APIInventory
@@ -237,10 +240,12 @@ func TestFindHosts(t *testing.T) {
 		"retired":            {w.admin, broker.NodeFilter{Hosts: []broker.HostState{retired}}, "retired", ""},
 		"both":               {w.admin, broker.NodeFilter{States: []broker.NodeState{broker.NodeReady}, Hosts: []broker.HostState{retired}}, "retired", "123"},
 		"occupied":           {w.admin, broker.NodeFilter{Hosts: []broker.HostState{occupied}}, "", ""},
-		"an inventory":       {w.admin, broker.NodeFilter{Inventory: "api"}, "free pooled occupied", ""},
+		"an inventory":       {w.admin, broker.NodeFilter{Inventory: "api"}, "free pooled occupied resting broken", ""},
 		"part of it":         {w.admin, broker.NodeFilter{Inventory: "api", Hosts: []broker.HostState{occupied}}, "occupied", ""},
 		"no inventory":       {w.admin, broker.NodeFilter{Inventory: "x"}, "", ""},
-		"nodes of inventory": {w.admin, broker.NodeFilter{Inventory: "api", States: []broker.NodeState{broker.NodeReady}}, "", ""},
+		"nodes of inventory": {w.admin, broker.NodeFilter{Inventory: "api", States: []broker.NodeState{broker.NodeReady}}, "occupied", ""},
+		"states of nodes":    {w.admin, broker.NodeFilter{Inventory: "api", States: []broker.NodeState{broker.NodeDeployed}, Hosts: []broker.HostState{occupied}}, "", ""},
+		"what failed":        {w.admin, broker.NodeFilter{Hosts: []broker.HostState{broker.HostQuarantined, broker.HostBroken}}, "resting broken", ""},
 		"inventory, tenant":  {w.demo, broker.NodeFilter{Inventory: "api"}, "", ""},
 		"a pool":             {w.admin, broker.NodeFilter{Pool: "plain"}, "pooled", "3"},
 		"a pool's first":     {w.admin, broker.NodeFilter{Pool: "plain", Limit: 1}, "pooled", "3"},

@@ -128,6 +128,9 @@ type Node struct {
 	ProviderSharing bool   `json:"provider_sharing,omitempty"`
 	Account         string `json:"account,omitempty"` // see [Pool.Account]
 	Environment
+	// Host is what it runs on, if its pool draws from an inventory. That it is in use
+	// says [Host.NodeID].
+	Host *NodeHost `json:"host,omitempty"`
 
 	Outputs
 

@@ -77,6 +77,8 @@ type Pool struct {
 	// Tenants may request the pool's nodes, by name; nil: all may. Admins always do.
 	Tenants []string `json:"tenants,omitzero"`
 	Environment
+	// Inventory says on which hosts its nodes run, if on any.
+	Inventory HostSelector `json:"inventory,omitzero"`
 	// Rollout says how stale stock is replaced.
 	Rollout RolloutSettings `json:"rollout"`
 	// Schedule changes FillLevel and MaxNodes at times. Of windows that are open at

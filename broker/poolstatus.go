@@ -28,6 +28,7 @@ type PoolStatus struct {
 	Health      PoolHealth // of the pool's generation
 	NextTry     time.Time  // until then it makes no node, after creates that failed
 	Changes     []ScheduleChange
+	Hosts       *PoolHosts   // that it draws from; nil if it draws from none
 	Rollout     RolloutState // "" without one
 }
 
@@ -66,6 +67,9 @@ func (b *Broker) PoolStatus(ctx context.Context, actor Tenant, name string) (s P
 			return err
 		}
 		s.Stale, s.Rollout = rollout.StaleNow, rollout.State
+		if s.Hosts, err = poolHosts(tx, p); err != nil {
+			return err
+		}
 		if s.Health, err = tx.PoolHealth(name); err != nil {
 			return err
 		}

@@ -28,5 +28,11 @@ func (c *Client) CreateNode(ctx context.Context, n v1.NodeCreate) (Answer[v1.Nod
 
 // RetireNode takes a host of an inventory out of use for good. Admins only.
 func (c *Client) RetireNode(ctx context.Context, id int64) (Answer[v1.NodeAnswer], error) {
-	return call[v1.NodeAnswer](ctx, c, http.MethodPut, v1.NodeUpdate{}, "nodes", strconv.FormatInt(id, 10))
+	return call[v1.NodeAnswer](ctx, c, http.MethodPut, v1.NodeUpdate{Active: new(bool)}, "nodes", strconv.FormatInt(id, 10))
+}
+
+// RepairNode puts a host of an inventory that is broken, or in quarantine, back to
+// use. Admins only.
+func (c *Client) RepairNode(ctx context.Context, id int64) (Answer[v1.NodeAnswer], error) {
+	return call[v1.NodeAnswer](ctx, c, http.MethodPut, v1.NodeUpdate{Condition: "unused"}, "nodes", strconv.FormatInt(id, 10))
 }

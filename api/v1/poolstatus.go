@@ -35,7 +35,16 @@ type PoolOperator struct {
 	LastFailure  Time   `json:"last_failure"`
 	NextTry      Time   `json:"next_try"` // until then the pool makes no node; null if it does
 
-	Changes []ScheduleChange `json:"changes"` // the next five of its schedule
+	Changes []ScheduleChange `json:"changes"`         // the next five of its schedule
+	Hosts   *PoolHosts       `json:"hosts,omitempty"` // that it draws from, if from any
+}
+
+// PoolHosts counts the hosts that a pool draws from, which others may share.
+type PoolHosts struct {
+	Free        int `json:"free"`
+	InUse       int `json:"in_use"`
+	Quarantined int `json:"quarantined"` // that failed, and are tried again
+	Broken      int `json:"broken"`      // that failed, and wait for an admin
 }
 
 // Numbers are how many nodes a pool keeps.

@@ -122,6 +122,7 @@ type Node struct {
 	Failure      string `json:"failure,omitempty"`
 	*NodeOperator
 	*NodeHost
+	Host *HostName `json:"host,omitempty"` // what it runs on, if its pool draws from an inventory
 }
 
 // Tenant is whom a session belongs to. SSHKey is always masked.

@@ -222,7 +222,7 @@ func (p *planner) destroyFirst() bool {
 }
 
 func (p *planner) canCreate(e *pool) bool {
-	return e.creating+e.destroying < e.Concurrency && p.hasToken(e.Account, CreateNode)
+	return e.creating+e.destroying < e.Concurrency && p.hasHost(e) && p.hasToken(e.Account, CreateNode)
 }
 
 func (p *planner) canDestroy(e *pool, nodes []*broker.Node) bool {
@@ -308,6 +308,8 @@ func (p *planner) startCreate(e *pool, reason string) {
 		n := e.apply[0]
 		e.apply = e.apply[1:]
 		a.Kind, a.NodeID, a.State = ApplyNode, n.ID, n.State
+	} else {
+		a.HostID = p.takeHost(e)
 	}
 	p.do(a)
 }

@@ -67,11 +67,12 @@ func (d *dying) revive() {
 // alone.
 func TestCrashAtEveryWritePoint(t *testing.T) {
 	points := 0
-	for _, after := range []bool{false, true} {
+	for i := range 4 {
+		after, hosts := i%2 == 1, i/2 == 1 // hosts: the pool draws from an inventory
 		for at := 1; ; at++ {
 			died := false
-			t.Run(fmt.Sprintf("commit %d, made %t", at, after), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { died = crashAt(t, at, after) })
+			t.Run(fmt.Sprintf("commit %d, made %t, hosts %t", at, after, hosts), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { died = crashAt(t, at, after, hosts) })
 			})
 			if !died {
 				break
@@ -79,14 +80,20 @@ func TestCrashAtEveryWritePoint(t *testing.T) {
 			points++
 		}
 	}
-	if points < 40 {
+	if points < 80 {
 		t.Errorf("only %d points: that is not a whole life", points)
 	}
 }
 
-func crashAt(t *testing.T, at int, after bool) (died bool) {
+func crashAt(t *testing.T, at int, after, hosts bool) (died bool) {
 	cloud := &brokertest.Cloud{Delay: func(string) time.Duration { return time.Second }}
 	w := newWorld(t, cloud, testPool("a", 2, 4))
+	if hosts {
+		p := testPool("a", 2, 9)
+		p.Inventory = broker.HostSelector{Name: "i"}
+		w.pools.Set([]broker.Pool{p})
+		w.addHosts(4)
+	}
 	store := &dying{Store: w.store}
 	w.store = store
 	w.start() // not counted: the tenant is made here

@@ -23,7 +23,7 @@ func (l *Loop) start(ctx context.Context, j job) {
 		work = l.destroy
 	case HoldNode:
 		work = l.hold
-	case CreateNode, ReleaseNode, ReturnNode, ForgetNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout:
+	case CreateNode, ReleaseNode, ReturnNode, ForgetNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout, MendHost:
 		return
 	}
 	l.mu.Lock()
@@ -101,6 +101,9 @@ func (l *Loop) apply(ctx context.Context, n broker.Node) (broker.Node, error) {
 func (l *Loop) fail(tx broker.Tx, n *broker.Node, at time.Time, step string, cause error) error {
 	n.Failure, n.FailureClass = step+": "+cause.Error(), broker.FailureClassOf(cause)
 	fresh := l.fresh(*n)
+	if err := l.blameHost(tx, *n, at); err != nil {
+		return err
+	}
 	if err := broker.MoveNode(tx, n, broker.NodeFailed, at, n.Failure); err != nil || !fresh {
 		return err
 	}
@@ -168,6 +171,9 @@ func (l *Loop) check(ctx context.Context, n broker.Node) (broker.Node, error) {
 			}
 		}
 		n.Touched = false
+		if err := broker.TrustHost(tx, *n, at); err != nil {
+			return err
+		}
 		if err := broker.MoveNode(tx, n, broker.NodeReady, at, ""); err != nil || n.Hold == nil {
 			return err
 		}
@@ -309,7 +315,7 @@ func (l *Loop) moveRollout(tx broker.Tx, now time.Time, a Action) error {
 			return nil
 		}
 		r.State, r.Now, r.Reason = broker.RolloutDone, false, ""
-	case ExpireSession, AbandonSession, ReleaseNode, ReturnNode, RevokeNode, DestroyNode, CreateNode, ApplyNode, CheckNode, HoldNode, ForgetNode:
+	case ExpireSession, AbandonSession, ReleaseNode, ReturnNode, RevokeNode, DestroyNode, CreateNode, ApplyNode, CheckNode, HoldNode, ForgetNode, MendHost:
 	}
 	return broker.SetRollout(tx, from, &r, now, a.Reason)
 }

@@ -188,7 +188,10 @@ func (w *World) readPools(tx broker.ReadTx) error {
 	for _, r := range rollouts {
 		w.Rollouts[r.Pool] = r
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return w.readHosts(tx)
 }
 
 // readWorld is [ReadWorld] of live nodes, by the mirror.
@@ -320,6 +323,8 @@ func (l *Loop) commitAction(tx broker.Tx, now time.Time, a Action) (*job, error)
 		return nil, endSession(tx, now, a)
 	case CreateNode:
 		return l.createNode(tx, now, a)
+	case MendHost:
+		return nil, broker.MendHost(tx, a.HostID, a.NodeID, now)
 	case StartRollout, PauseRollout, FinishRollout:
 		return nil, l.moveRollout(tx, now, a)
 	case ReleaseNode, ReturnNode, RevokeNode, DestroyNode, ApplyNode, CheckNode, HoldNode, ForgetNode:
@@ -363,7 +368,7 @@ func (l *Loop) commitAction(tx broker.Tx, now time.Time, a Action) (*job, error)
 			failure := n.Failure
 			err = broker.MoveNode(tx, &n, broker.NodeDestroying, now, failure)
 		}
-	case CheckNode, RevokeNode, HoldNode, CreateNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout:
+	case CheckNode, RevokeNode, HoldNode, CreateNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout, MendHost:
 	}
 	if err != nil {
 		return nil, err
@@ -404,7 +409,7 @@ func (l *Loop) createNode(tx broker.Tx, now time.Time, a Action) (*job, error) {
 		return nil, nil
 	}
 	n := broker.NewNode(p, now)
-	if err := tx.CreateNode(&n); err != nil {
+	if err := broker.AddNode(tx, p, &n, a.HostID, now); err != nil {
 		return nil, err
 	}
 	if err := broker.MoveNode(tx, &n, broker.NodeApplying, now, a.Reason); err != nil {

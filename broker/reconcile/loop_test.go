@@ -168,6 +168,7 @@ func (w *world) check() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.checkHosts()
 }
 
 // rest asserts that every pool is full, and that nothing else exists.

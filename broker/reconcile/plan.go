@@ -31,6 +31,7 @@ const (
 	StartRollout   Kind = "start_rollout"   // note that stale stock is being replaced
 	PauseRollout   Kind = "pause_rollout"   // note that this waits for an admin
 	FinishRollout  Kind = "finish_rollout"  // note that it is done
+	MendHost       Kind = "mend_host"       // set right which node runs on a host of an inventory
 )
 
 // Action is one thing to do. The state that a node or session must still be in
@@ -47,6 +48,8 @@ type Action struct {
 	Account string `json:"account,omitempty"`
 	// Stale is how many nodes a rollout that starts has to replace.
 	Stale int `json:"stale,omitempty"`
+	// HostID is the host of an inventory that a new node gets, or that is mended.
+	HostID int64 `json:"host_id,omitempty"`
 }
 
 // World is what the planner knows: all facts are arguments.
@@ -56,6 +59,8 @@ type World struct {
 	Sessions []broker.Session // preparing and active ones
 	Health   map[string]broker.PoolHealth
 	Rollouts map[string]broker.Rollout // by pool
+	// Hosts are those of the inventories that pools draw from, also those in use.
+	Hosts []broker.Host
 	// Busy are the nodes that this process is working on.
 	Busy map[int64]bool
 	// Serving are the requests in progress in this process, by Session.Request.
@@ -98,7 +103,9 @@ func Plan(now time.Time, w World) (actions []Action, due time.Time) {
 func plan(now time.Time, w World) *planner {
 	w.Tokens = maps.Clone(w.Tokens) // it is counted down
 	p := &planner{now: now, World: w, pools: make(map[string]*pool), sessions: make(map[int64]*broker.Session)}
+	p.indexHosts()
 	p.sort()
+	p.spreadHosts()
 	p.endSessions()
 	p.repairLinks()
 	p.hold()
@@ -123,6 +130,9 @@ type planner struct {
 	claimants            []*pool // those that want a run
 	creating, destroying int     // Terraform runs in flight
 	turn                 Turn    // of any pool
+
+	hosts map[int64]*broker.Host
+	taken map[int64]bool // hosts that this plan gives away
 }
 
 // pool is what is known of a pool: its definition, if it still has one, and its
@@ -147,6 +157,8 @@ type pool struct {
 	destroy                    []*broker.Node
 	hold                       []*broker.Node
 	gone                       []*broker.Node
+	hosts                      map[int64]*broker.Host // all of the planner's
+	free                       []*broker.Host         // that it may use, in its order
 
 	claims
 }
@@ -171,7 +183,7 @@ func (p *planner) waits(t time.Time) bool {
 func (p *planner) pool(name string) *pool {
 	entry, ok := p.pools[name]
 	if !ok {
-		entry = &pool{Pool: broker.Pool{Name: name, Concurrency: orphanConcurrency}}
+		entry = &pool{Pool: broker.Pool{Name: name, Concurrency: orphanConcurrency}, hosts: p.hosts}
 		p.pools[name] = entry
 		p.order = append(p.order, entry)
 	}

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -362,6 +363,7 @@ func drawWorld(t *rapid.T) World {
 	}
 	names := []string{"a", "b", "c"}
 	var definitions []broker.Pool
+	drawHosts(t, &w)
 	for _, name := range names {
 		fill := rapid.IntRange(0, 4).Draw(t, "fill")
 		p := testPool(name, fill, fill+rapid.IntRange(0, 3).Draw(t, "room")+1)
@@ -379,6 +381,7 @@ func drawWorld(t *rapid.T) World {
 		w.Unmet[name] = max(0, rapid.IntRange(-6, 6).Draw(t, "unmet"))
 		p.Schedule = drawSchedule(t)
 		p.MaxAge = rapid.SampledFrom([]time.Duration{0, 0, 24 * time.Hour}).Draw(t, "max age")
+		p.Inventory = rapid.SampledFrom([]broker.HostSelector{{}, {Name: "i"}, {Name: "i", Where: map[string]string{"arch": "x86_64"}}}).Draw(t, "inventory")
 		definitions = append(definitions, p)
 		if rapid.IntRange(0, 4).Draw(t, "known") > 0 {
 			w.Pools = append(w.Pools, p)
@@ -405,6 +408,7 @@ func drawWorld(t *rapid.T) World {
 			n.Source.Generation = "g0"
 		}
 		n.Account = p.Account
+		drawHost(t, &w, p, &n)
 		n.CreatedAt = t0.Add(-time.Duration(rapid.IntRange(0, 30).Draw(t, "age")) * time.Hour)
 		n.Touched = rapid.Bool().Draw(t, "touched")
 		if n.State == broker.NodeDestroying {
@@ -466,10 +470,14 @@ func TestPlanSafety(t *testing.T) {
 				expired[n.Pool]++
 			}
 		}
+		given := freeHosts(w)
 		seen := map[int64]bool{}
 		started := map[string]int{}
 		creates, destroys := map[string]int{}, map[string]int{} // by account
 		for _, a := range actions {
+			if a.Kind == MendHost {
+				continue // nothing is done to the node
+			}
 			if a.NodeID != 0 {
 				if seen[a.NodeID] {
 					t.Fatalf("two actions on node %d in one plan", a.NodeID)
@@ -504,6 +512,7 @@ func TestPlanSafety(t *testing.T) {
 				if total[a.Pool] > definition[a.Pool].MaxNodes {
 					t.Fatalf("pool %s would exceed its maximum %d", a.Pool, definition[a.Pool].MaxNodes)
 				}
+				checkHost(t, definition[a.Pool], a, given)
 				started[a.Pool]++
 			case ApplyNode:
 				if n.State == broker.NodePlanned {
@@ -531,7 +540,7 @@ func TestPlanSafety(t *testing.T) {
 				if w.Serving[sessions[a.SessionID].Request] {
 					t.Fatal("a session in progress would be abandoned")
 				}
-			case RevokeNode, CheckNode, HoldNode, ForgetNode, ExpireSession, StartRollout, PauseRollout, FinishRollout:
+			case RevokeNode, CheckNode, HoldNode, ForgetNode, ExpireSession, StartRollout, PauseRollout, FinishRollout, MendHost:
 			}
 		}
 		for pool, left := range expired {
@@ -583,6 +592,7 @@ func perform(w World, actions []Action) World {
 		nodes[w.Nodes[i].ID] = &w.Nodes[i]
 	}
 	forgotten := map[int64]bool{}
+	w.Hosts = slices.Clone(w.Hosts)
 	w.Tokens, w.Rollouts = maps.Clone(w.Tokens), maps.Clone(w.Rollouts)
 	if w.Rollouts == nil {
 		w.Rollouts = make(map[string]broker.Rollout)
@@ -618,6 +628,7 @@ func perform(w World, actions []Action) World {
 		case ReleaseNode:
 			if n.State == broker.NodePlanned {
 				n.State, n.RetiredAt = broker.NodeGone, t0
+				vacate(&w, n)
 			} else {
 				n.State, n.RetryAt = broker.NodeReleasing, time.Time{}
 			}
@@ -633,6 +644,7 @@ func perform(w World, actions []Action) World {
 						id = max(id, n.ID+1)
 					}
 					created := testNode(id, p, broker.NodeApplying)
+					occupy(&w, a.HostID, &created)
 					w.Busy[created.ID] = true
 					w.Nodes = append(w.Nodes, created)
 				}
@@ -645,6 +657,9 @@ func perform(w World, actions []Action) World {
 			n.State, w.Busy[n.ID] = broker.NodeApplying, true
 		case DestroyNode:
 			n.State, w.Busy[n.ID] = broker.NodeDestroying, true
+		case MendHost:
+			h := hostOf(&w, a.HostID)
+			h.NodeID = a.NodeID
 		case CheckNode, RevokeNode, HoldNode:
 			w.Busy[n.ID] = true
 		case StartRollout, PauseRollout, FinishRollout:
@@ -691,6 +706,7 @@ func finish(w World) World {
 			n.Touched = false
 		case broker.NodeDestroying:
 			n.State, n.RetiredAt = broker.NodeGone, t0
+			vacate(&w, n)
 		case broker.NodeReady, broker.NodeReserved, broker.NodeContextualizing, broker.NodeDeployed, broker.NodeFailed, broker.NodeHeld, broker.NodeGone:
 		}
 	}
@@ -772,7 +788,11 @@ func TestPlanConverges(t *testing.T) {
 		for _, p := range w.Pools {
 			got := count[p.Name]
 			p, _ = schedule.Pool(p, now)
-			if ready := lendableNodes(w, p, now); ready != p.FillLevel {
+			ready := lendableNodes(w, p, now)
+			if p.Inventory.Draws() && ready < p.FillLevel && !hostLeft(w, p, now) {
+				continue
+			}
+			if ready != p.FillLevel {
 				t.Errorf("pool %s rests with %d ready nodes of %d: %v", p.Name, ready, p.FillLevel, got)
 			}
 			if state := w.Rollouts[p.Name].State; state == broker.RolloutPaused || state == broker.RolloutAborted {

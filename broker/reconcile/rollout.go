@@ -18,7 +18,7 @@ func (entry *pool) staleIn() (stock, coming int) {
 }
 
 func (entry *pool) stale(n *broker.Node) bool {
-	return n.Source.Generation != entry.Source.Generation
+	return n.Source.Generation != entry.Source.Generation || entry.misplaced(n)
 }
 
 // rollouts begins, pauses and ends the rollouts of all pools. What it says counts

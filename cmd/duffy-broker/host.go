@@ -61,3 +61,19 @@ func newNodeRetireCommand(s streams, o *clientOptions) *cobra.Command {
 	cmd.Example = "  duffy-broker node retire 12"
 	return cmd
 }
+
+func newNodeRepairCommand(s streams, o *clientOptions) *cobra.Command {
+	cmd := simpleCommand(s, o, "repair NODE", "Put a machine of an inventory back to use after failures", cobra.ExactArgs(1),
+		func(ctx context.Context, c *client.Client, args []string) (json.RawMessage, error) {
+			id, err := nodeID(args[0])
+			if err != nil {
+				return nil, err
+			}
+			a, err := c.RepairNode(ctx, id)
+			return a.Raw, err
+		})
+	cmd.Long = "Put a machine of an inventory back to use that is broken, or in quarantine, because nodes could not be made on it. Its failures are\n" +
+		"forgotten. `node list --inventory NAME` shows the machines, and `node show NODE` the last failure."
+	cmd.Example = "  duffy-broker node repair 12"
+	return cmd
+}

@@ -28,7 +28,7 @@ func newNodeCommand(s streams) *cobra.Command {
 	cmd.AddCommand(newNodeHoldCommand(s, &o))
 	cmd.AddCommand(newNodeReleaseCommand(s, &o))
 	cmd.AddCommand(newNodeWorkspaceCommand(s, &o))
-	cmd.AddCommand(newNodeCreateCommand(s, &o), newNodeRetireCommand(s, &o))
+	cmd.AddCommand(newNodeCreateCommand(s, &o), newNodeRetireCommand(s, &o), newNodeRepairCommand(s, &o))
 	return cmd
 }
 

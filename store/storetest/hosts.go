@@ -97,6 +97,8 @@ func (s *suite) testHosts(t *testing.T) {
 			func(h *broker.Host) { h.NodeID = 99 },
 			func(h *broker.Host) { h.RetiredAt = start() },
 			func(h *broker.Host) { h.NodeID, h.RetiredAt = 99, start() },
+			func(h *broker.Host) { h.RetryAt = start() },
+			func(h *broker.Host) { h.RetryAt, h.BrokenAt = start(), start() },
 		} {
 			for j, inventory := range []string{"a", "aa", "b"} {
 				h := host(inventory, 10*i+j)
@@ -108,13 +110,16 @@ func (s *suite) testHosts(t *testing.T) {
 			q    broker.HostQuery
 			want []int64
 		}{
-			{broker.HostQuery{}, []int64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}},
-			{broker.HostQuery{After: 10}, []int64{11, 12}},
-			{broker.HostQuery{Inventory: "a"}, []int64{1, 4, 7, 10}},
+			{broker.HostQuery{}, []int64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18}},
+			{broker.HostQuery{After: 16}, []int64{17, 18}},
+			{broker.HostQuery{Inventory: "a"}, []int64{1, 4, 7, 10, 13, 16}},
 			{broker.HostQuery{Inventory: "c"}, nil},
 			{broker.HostQuery{States: []broker.HostState{broker.HostFree}}, []int64{1, 2, 3}},
 			{broker.HostQuery{States: []broker.HostState{broker.HostOccupied}, Inventory: "aa"}, []int64{5, 11}},
 			{broker.HostQuery{States: []broker.HostState{broker.HostRetired, broker.HostFree}, Limit: 4, After: 1}, []int64{2, 3, 7, 8}},
+			{broker.HostQuery{States: []broker.HostState{broker.HostQuarantined}, Inventory: "b"}, []int64{15}},
+			{broker.HostQuery{States: []broker.HostState{broker.HostBroken}}, []int64{16, 17, 18}},
+			{broker.HostQuery{States: broker.UsefulHostStates(), Inventory: "a"}, []int64{1, 4, 10, 13, 16}},
 		} {
 			var got []int64
 			for _, h := range read(t, store, hosts(tt.q)) {
@@ -212,6 +217,13 @@ func someHost(t *rapid.T, h *broker.Host) {
 	h.NodeID, h.RetiredAt = rapid.Int64Range(0, 1).Draw(t, "node"), broker.Host{}.RetiredAt
 	if rapid.Bool().Draw(t, "retired") {
 		h.RetiredAt = someTime(t)
+	}
+	h.RetryAt, h.BrokenAt = broker.Host{}.RetryAt, broker.Host{}.BrokenAt
+	if rapid.Bool().Draw(t, "quarantined") {
+		h.RetryAt = someTime(t)
+	}
+	if rapid.Bool().Draw(t, "broken") {
+		h.BrokenAt = someTime(t)
 	}
 }
 

@@ -69,6 +69,11 @@ func poolStatusTable(s value, now time.Time) string {
 	for _, name := range []string{"failed", "held", "stale", "expired", "unmet"} {
 		rows = append(rows, []string{name, s.get(name).text})
 	}
+	if s.has("hosts") {
+		h := s.get("hosts")
+		rows = append(rows, []string{"hosts", fmt.Sprintf("%s free, %s in use, %s in quarantine, %s broken",
+			h.get("free").text, h.get("in_use").text, h.get("quarantined").text, h.get("broken").text)})
+	}
 	rows = append(
 		rows,
 		[]string{"runs", fmt.Sprintf("%s creates, %s destroys", s.get("creates").text, s.get("destroys").text)},
