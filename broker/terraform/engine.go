@@ -363,7 +363,7 @@ func (e *Engine) variables(n broker.Node) ([]byte, error) {
 	if err := d.Decode(&all); err != nil {
 		return nil, fmt.Errorf("variables: %w", err)
 	}
-	all[brokerVariable] = map[string]any{
+	about := map[string]any{
 		"id":       e.BrokerID,
 		"node_id":  n.UID,
 		"pool":     n.Pool,
@@ -376,5 +376,9 @@ func (e *Engine) variables(n broker.Node) ([]byte, error) {
 		"ssh_public_keys": append([]string{}, e.SSHPublicKeys...), // never null
 		"directory":       filepath.Join(e.nodesDir(), n.UID),
 	}
+	if n.Host != nil {
+		about["host"] = hostVariable(*n.Host)
+	}
+	all[brokerVariable] = about
 	return json.MarshalIndent(all, "", "  ")
 }

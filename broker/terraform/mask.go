@@ -109,7 +109,7 @@ func (e *Engine) sensitiveVariables(n broker.Node) []string {
 // credentials lists the secrets of the node's own environment. Those that can't be
 // resolved no run has seen.
 func credentials(n broker.Node) []string {
-	secrets, _ := resolve(n.Credentials)
+	secrets, _ := resolve(n.RunEnvironment().Credentials)
 	var texts []string
 	for _, secret := range secrets {
 		if len(secret) >= minSecret {

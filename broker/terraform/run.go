@@ -237,7 +237,7 @@ func (e *Engine) start(ctx context.Context, r run, flags ...string) error {
 	if err != nil {
 		return fail(err)
 	}
-	env, err := e.environmentOf(r.node.Environment)
+	env, err := e.environmentOf(r.node.RunEnvironment())
 	if err != nil {
 		return fail(err)
 	}

@@ -126,7 +126,7 @@ func (e *Engine) startHost(ctx context.Context, r run, key string, shared provid
 	if err := e.prepare(run{node: r.node, dir: dir}); err != nil {
 		return "", err
 	}
-	env, err := e.environmentOf(r.node.Environment)
+	env, err := e.environmentOf(r.node.RunEnvironment())
 	if err != nil {
 		return "", errors.Join(err, os.RemoveAll(dir))
 	}
@@ -203,7 +203,7 @@ func (e *Engine) sharingKey(n broker.Node) (string, error) {
 	add(e.Binary.Version)
 	add(n.Source.Template)
 	add(string(variables))
-	env, err := e.environmentOf(n.Environment)
+	env, err := e.environmentOf(n.RunEnvironment())
 	if err != nil {
 		return "", err
 	}

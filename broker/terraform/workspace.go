@@ -171,7 +171,7 @@ func (e *Engine) fillWorkspace(dir string, n broker.Node, s *state) error {
 	}
 	files := map[string][]byte{
 		workspaceVariables:                     variables,
-		workspaceReadme:                        fmt.Appendf(nil, workspaceText, n.ID, n.Pool, n.UID, e.Binary.Path, e.Executable, exports(n.Environment)),
+		workspaceReadme:                        fmt.Appendf(nil, workspaceText, n.ID, n.Pool, n.UID, e.Binary.Path, e.Executable, exports(n.RunEnvironment())),
 		filepath.Join(ownDir, workspaceRecord): record,
 	}
 	if s != nil {
