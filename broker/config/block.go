@@ -141,7 +141,7 @@ func (l *loader) swallowed(block *hclsyntax.Block) bool {
 
 // standsAlone tells whether blocks of a type belong to the file itself.
 func standsAlone(kind string) bool {
-	return slices.Contains([]string{"environment", "locals", "terraform", "account", "legacy", "policy", "reload", "tenant_defaults", "defaults", "template", "pool", "moved"}, kind)
+	return slices.Contains([]string{"environment", "locals", "terraform", "account", "inventory", "legacy", "policy", "reload", "tenant_defaults", "defaults", "template", "pool", "moved"}, kind)
 }
 
 func (b *block) unknownArgument(name string) (meant, says string) {
@@ -157,6 +157,9 @@ func (b *block) unknownArgument(name string) (meant, says string) {
 	says = "It takes " + list(b.arguments) + "."
 	if slices.Contains(b.arguments, "variables") {
 		says += " What is meant for the module goes into variables = { ... }."
+	}
+	if slices.Contains(b.arguments, "attributes") {
+		says += " What pools choose by goes into attributes = { ... }."
 	}
 	return "", says
 }

@@ -6,6 +6,7 @@
 //	environment       which variables of the environment expressions may read
 //	locals            values with a name, for expressions
 //	terraform         which Terraform, and how many runs of it at once
+//	inventory "NAME"  machines that exist, on which pools make their nodes
 //	account "NAME"    how fast runs may start against one provider account
 //	legacy            how the API of Duffy v2 answers
 //	reload            when a reload must be confirmed
@@ -67,6 +68,9 @@ type File struct {
 	// Moves are the renamed pools of the moved blocks, each with its last name.
 	// There are none when the file has an error.
 	Moves []broker.Move
+	// Inventories are in the order of the file, complete and checked. There are none
+	// when the file has an error.
+	Inventories []broker.Inventory
 	// TenantDefaults are the settings of the tenant_defaults block.
 	TenantDefaults broker.TenantDefaults
 	// Reload says when a reload must be confirmed.
@@ -125,6 +129,7 @@ func Load(path string) (*File, hcl.Diagnostics) {
 	if !diags.HasErrors() {
 		f.Pools, f.Accounts, f.Legacy, f.TenantDefaults, f.Reload, f.Policy = pools, accounts, legacy, l.tenants, l.reload, l.rules
 		f.Moves = l.moved
+		f.Inventories = l.inventories
 	}
 	return f, diags
 }
@@ -145,6 +150,8 @@ type loader struct {
 	reload    Reload
 	moved     []broker.Move
 	places    places
+	// inventories are the ones of the file.
+	inventories []broker.Inventory
 	// locals is nil until they are read; allLocals: none was lost to a mistake.
 	locals    map[string]*local
 	allLocals bool
@@ -181,6 +188,7 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	locals := top.blocks("locals", "Values with a name, for expressions everywhere: `local.NAME`. They may use each other.")
 	terraforms := top.blocks("terraform", "Which Terraform runs, and how many runs of it at once. It is read at a start only.")
 	accountBlocks := top.blocks("account", "How fast Terraform runs may start against one provider account. The pools that name it share its rate.")
+	inventoryBlocks := top.blocks("inventory", "Machines that exist, on which the pools that draw from it make their nodes: see [inventory.md](inventory.md).")
 	legacies := top.blocks("legacy", "How the API of Duffy v2 answers: see [legacy.md](legacy.md). Without the block there is none.")
 	tenantDefaults := top.blocks("tenant_defaults", "Quota and lifetimes of tenants that have none of their own.")
 	reloads := top.blocks("reload", "When a reload must be confirmed: see [reload.md](reload.md).")
@@ -198,6 +206,7 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	l.readLocals(locals, complete)
 	l.terraform(terraforms, tf)
 	accounts := l.accounts(accountBlocks)
+	inventories, allHosts := l.readInventories(inventoryBlocks)
 	legacy := l.legacy(legacies)
 	l.tenants = l.tenantDefaults(tenantDefaults)
 	l.rules = l.policy(policies)
@@ -215,6 +224,7 @@ func (l *loader) file(body *hclsyntax.Body, tf *Terraform) ([]broker.Pool, []bro
 	}
 	if complete {
 		l.checkAccounts(accounts, slices.Concat([]*layer{defaults}, templates, pools))
+		l.checkSelectors(inventories, allHosts, slices.Concat([]*layer{defaults}, templates, pools))
 	}
 	l.moved = l.checkMoves(moves, pools, complete && whole)
 	family := newFamily(l, defaults, templates, pools, complete)

@@ -252,6 +252,7 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 
 		ProviderSharing: s.providerSharing.or(false),
 		Account:         s.account.or(""),
+		Inventory:       s.inventory.or(broker.HostSelector{}),
 		MaxAge:          s.maxAge.or(0),
 		HourlyCost:      s.hourlyCost.or(0),
 		Labels:          s.labels.or(nil),

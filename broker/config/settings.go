@@ -30,6 +30,7 @@ type settings struct {
 	destroyTimeout setting[time.Duration]
 	contextualize  setting[broker.ContextualizeMode]
 	account        setting[string]
+	inventory      setting[broker.HostSelector]
 	readySSH       setting[bool]
 	readyCommand   setting[string]
 	readyTimeout   setting[time.Duration]
@@ -86,6 +87,9 @@ func readSettings(b *block) settings {
 			"Variables of the environment whose values are secrets: the text of a file, or a variable of the broker's own environment. They are read anew for each run, kept nowhere, and masked in logs. "+
 				"A node is destroyed with the references that it was made with: leave the old ones in place until its nodes have gone."),
 		account: read(b, "account", textForm, "The account whose rate the pool's Terraform runs share; `\"\"` for none."),
+		inventory: read(b, "inventory", form[broker.HostSelector]{hostSelector, "a name, or `{ name = NAME, where = { ATTRIBUTE = VALUE } }`", schema{
+			"anyOf": []schema{{"type": "string"}, {"type": "object", "properties": schema{"name": schema{"type": "string"}, "where": schema{"type": "object"}}, "required": []string{"name"}, "additionalProperties": false}},
+		}}, "The inventory on whose hosts the pool's nodes run, one on each, and what the hosts must have: see [inventory.md](inventory.md). `\"api\"` are the hosts that were posted to the API; `\"\"` is none."),
 		maxAge: read(b, "max_age", durationOrNoneForm,
 			"The age from which a node is not lent any more, counted from when the broker began to make it: see [schedule.md](schedule.md). Nodes in stock are replaced before they reach it; `\"0s\"` for no limit.", "`\"0s\"`"),
 		schedule: readSchedule(b),
@@ -149,6 +153,7 @@ func (s settings) over(base settings) settings {
 		destroyTimeout: s.destroyTimeout.over(base.destroyTimeout),
 		contextualize:  s.contextualize.over(base.contextualize),
 		account:        s.account.over(base.account),
+		inventory:      s.inventory.over(base.inventory),
 		readySSH:       s.readySSH.over(base.readySSH),
 		readyCommand:   s.readyCommand.over(base.readyCommand),
 		readyTimeout:   s.readyTimeout.over(base.readyTimeout),

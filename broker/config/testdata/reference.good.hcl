@@ -17,6 +17,20 @@ terraform {
   memory_per_run   = "64MiB"
 }
 
+inventory "rack1" {
+  hosts = yamldecode(file("rack1.yaml"))
+
+  host "n1" {
+    hostname    = "n1.example.net"
+    ipaddr      = "192.0.2.1"
+    mac         = "52:54:00:12:34:56"
+    bmc         = { address = "https://192.0.2.101", kind = "redfish" }
+    credentials = { REDFISH_PASSWORD = "file:/etc/duffy-broker/rack1.password" }
+    attributes  = { arch = "x86_64", site = "brno", rack = 4 }
+    comment     = "the fan is loud"
+  }
+}
+
 account "cloud" {
   rate_limit    = "30/m"
   burst         = 5
@@ -86,6 +100,7 @@ defaults {
   legacy           = true
   provider_sharing = false
   account          = "cloud"
+  inventory        = { name = "rack1", where = { arch = "x86_64", site = "brno" } }
   tenants          = ["ci", "nightly"]
   hourly_cost      = 0.25
   labels           = { team = "ci" }

@@ -1,0 +1,8 @@
+inventory "rack" {
+  hosts = "n1"
+}
+
+pool "a" {
+  module    = "../modules/local"
+  inventory = "rack"
+}

@@ -1,0 +1,11 @@
+inventory "rack" {
+  host "n1" {
+    ipaddr     = "192.0.2.1"
+    attributes = { arch = "x86_64" }
+  }
+}
+
+pool "a" {
+  module    = "../modules/local"
+  inventory = { where = { arch = "x86_64" } }
+}

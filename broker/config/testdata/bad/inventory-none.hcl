@@ -1,0 +1,5 @@
+
+pool "a" {
+  module    = "../modules/local"
+  inventory = "rack"
+}
