@@ -372,7 +372,7 @@ func (s *server) full(limit time.Duration) {
 		}
 		_, nodes, err := s.call("admin", "GET", "/nodes", nil)
 		for _, n := range nodes.Nodes {
-			if n.State != "ready" && n.State != "deployed" {
+			if n.State != "ready" && n.State != "deployed" && n.State != "unused" { // a free host
 				return fmt.Errorf("node %d is %s", n.ID, n.State)
 			}
 		}

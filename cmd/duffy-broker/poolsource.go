@@ -75,7 +75,7 @@ func (s *fileSource) fingerprint() string {
 	roots := []string{s.path}
 	if file, diags := config.Load(s.path); !diags.HasErrors() {
 		// Expressions may read other files.
-		_ = json.NewEncoder(h).Encode([]any{file.Pools, file.Accounts, file.TenantDefaults})
+		_ = json.NewEncoder(h).Encode([]any{file.Pools, file.Accounts, file.Inventories, file.TenantDefaults})
 		for _, p := range file.Pools {
 			roots = append(roots, p.Module)
 		}

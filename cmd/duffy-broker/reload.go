@@ -118,6 +118,9 @@ func (d *daemon) followPools(ctx context.Context) {
 			if err := d.prune(ctx); err != nil {
 				d.log.WarnContext(ctx, "module copies or workspaces that are not used any more can't be removed", "error", err)
 			}
+			if err := d.declareWaiting(ctx); err != nil {
+				d.log.WarnContext(ctx, "hosts of inventories can't be declared", "error", err)
+			}
 		case <-d.hangups:
 			by = "SIGHUP"
 		case <-d.pushes:
@@ -156,6 +159,9 @@ func (d *daemon) applyPools(ctx context.Context, file *config.File, confirm stri
 	}
 	err = d.loop.Change(func() error {
 		if err := d.broker.MovePools(ctx, file.Moves); err != nil {
+			return err
+		}
+		if err := d.declareHosts(ctx, file.Inventories); err != nil {
 			return err
 		}
 		d.pools.Set(pools, file.Accounts...)

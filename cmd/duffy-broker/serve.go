@@ -215,6 +215,9 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	if err := d.broker.MovePools(ctx, file.Moves); err != nil {
 		return err
 	}
+	if err := d.declareHosts(ctx, file.Inventories); err != nil {
+		return err
+	}
 	d.pools.Set(pools, file.Accounts...)
 	d.broker.SetPoolsDir(file.Root)
 	if err := source.accept(revision); err != nil {
@@ -289,6 +292,10 @@ type daemon struct {
 	reseal    *resealer
 	keys      *secret.Keyring
 	prune     func(context.Context) error // removes module copies and workspaces that nobody needs any more
+
+	// inventories are those of the file, and waitingHosts what is not stored of them.
+	inventories  atomic.Pointer[[]broker.Inventory]
+	waitingHosts atomic.Pointer[[]string]
 
 	mu     sync.Mutex
 	filled bool // the pools were full once, and the user was told
