@@ -143,6 +143,16 @@ func (entry *pool) misplaced(n *broker.Node) bool {
 	return h != nil && !entry.Inventory.Selects(*h)
 }
 
+// withoutHosts gives pools that need no hosts. A rehearsal knows of none: it goes as
+// if there were always one.
+func withoutHosts(pools []broker.Pool) []broker.Pool {
+	pools = slices.Clone(pools)
+	for i := range pools {
+		pools[i].Inventory = broker.HostSelector{}
+	}
+	return pools
+}
+
 // blameHost notes a create that has failed against its host.
 func (l *Loop) blameHost(tx broker.Tx, n broker.Node, at time.Time) error {
 	if n.Touched { // it was made, and lent, before

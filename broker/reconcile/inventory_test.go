@@ -258,3 +258,20 @@ func checkHost(t *rapid.T, p broker.Pool, a Action, free map[int64]broker.Host) 
 func hostLeft(w World, p broker.Pool, now time.Time) bool {
 	return slices.ContainsFunc(w.Hosts, func(h broker.Host) bool { return p.Inventory.Selects(h) && h.Available(now) })
 }
+
+// A rehearsal goes as if there were always a host.
+func TestRehearseWithHosts(t *testing.T) {
+	p := testPool("a", 2, 4)
+	p.Inventory = broker.HostSelector{Name: "i"}
+	w := World{Pools: []broker.Pool{p}, Runs: 4}
+	r := Rehearse(t0, w, Script{Horizon: time.Hour, Durations: func(string) Durations { return Durations{Create: time.Minute} }})
+	created := 0
+	for _, step := range r.Steps {
+		if step.Kind == CreateNode {
+			created++
+		}
+	}
+	if created != 2 || !w.Pools[0].Inventory.Draws() {
+		t.Errorf("%d creates, want 2; the pool of the caller is %+v", created, w.Pools[0].Inventory)
+	}
+}

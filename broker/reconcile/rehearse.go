@@ -143,6 +143,7 @@ func (e *workEnds) Pop() any {
 // copyWorld makes a world that may be changed, without nodes that are gone.
 func (r *rehearsal) copyWorld() {
 	w := &r.world
+	w.Pools, w.Hosts = withoutHosts(w.Pools), nil
 	nodes := make([]broker.Node, 0, len(w.Nodes))
 	for _, n := range w.Nodes {
 		r.nextID = max(r.nextID, n.ID)
@@ -292,7 +293,7 @@ func (r *rehearsal) carryOut(a Action) bool {
 		r.work(a.Kind, *n, r.now)
 	case CheckNode, RevokeNode, HoldNode:
 		r.work(a.Kind, *n, r.now)
-	case CreateNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout:
+	case CreateNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout, MendHost:
 	}
 	return true
 }
@@ -355,7 +356,7 @@ func (r *rehearsal) work(kind Kind, n broker.Node, since time.Time) {
 		takes = d.Revoke
 	case DestroyNode:
 		takes = d.Destroy
-	case HoldNode, CreateNode, ReleaseNode, ReturnNode, ForgetNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout:
+	case HoldNode, CreateNode, ReleaseNode, ReturnNode, ForgetNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout, MendHost:
 	}
 	r.world.Busy[n.ID] = true
 	end := since.Add(takes)
@@ -385,7 +386,7 @@ func (r *rehearsal) finish() {
 			n.Touched = false
 		case DestroyNode:
 			r.move(n, broker.NodeGone)
-		case CreateNode, ReleaseNode, ReturnNode, ForgetNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout:
+		case CreateNode, ReleaseNode, ReturnNode, ForgetNode, ExpireSession, AbandonSession, StartRollout, PauseRollout, FinishRollout, MendHost:
 		}
 	}
 }
