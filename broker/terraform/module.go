@@ -134,11 +134,6 @@ func literal(body hcl.Body, name string) (cty.Value, bool) {
 	return v, true
 }
 
-func position(root string, r hcl.Range) string {
-	r = inModule(root, r)
-	return fmt.Sprintf("%s:%d", r.Filename, r.Start.Line)
-}
-
 // inModule makes the file name of a place relative to the module in root.
 func inModule(root string, r hcl.Range) hcl.Range {
 	if name, err := filepath.Rel(root, r.Filename); err == nil {

@@ -17,9 +17,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/terraform-exec/tfexec"
-
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/terraform-exec/tfexec"
 
 	"github.com/duffy-broker/duffy-broker/broker"
 )

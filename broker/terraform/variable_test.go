@@ -36,6 +36,7 @@ func TestVariableTypesAreTerraforms(t *testing.T) {
 		{"optional attribute", "type = object({ a = number, b = optional(number, 3) })", `{"a":1}`, true},
 		{"optional attribute of another type", "type = object({ a = number, b = optional(number, 3) })", `{"a":1,"b":[]}`, false},
 		{"nested optional attributes", "type = list(object({ a = optional(object({ b = optional(string, \"x\") }), {}) }))", `[{},{"a":{}},{"a":{"b":1}}]`, true},
+		{"defaults that don't fit what is given", "type = list(object({ a = optional(any, []) }))", `[{},{"a":"x"}]`, false},
 		{"tuple", "type = tuple([string, number])", `["a","1"]`, true},
 		{"tuple of another length", "type = tuple([string, number])", `["a"]`, false},
 		{"null", "type = number", `null`, true},
