@@ -146,7 +146,8 @@ func TestPoolsShareAnInventory(t *testing.T) {
 		}
 		// Those of b stay in its stock.
 		slices.Sort(uses)
-		if uses[4]-uses[2] > 1 {
+		// There is hardly a choice, with one free host: what is given back last is used next.
+		if uses[4]-uses[2] > 4 {
 			t.Errorf("the hosts were used %v times", uses)
 		}
 	})

@@ -97,6 +97,7 @@ var elsewhere = map[string]string{
 	"key rotate":      "TestKeyFormats",
 	"key list":        "TestKeyFormats",
 	"import csv":      "TestImportCSV",
+	"node repair":     "TestInventory",
 	"plan":            "TestPlanCorpus, in formats of its own",
 	"import duffy-v3": "TestImportDuffy",
 }
