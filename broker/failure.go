@@ -33,6 +33,12 @@ func (c FailureClass) Certain() bool {
 	return c == FailureAuth || c == FailureConfiguration
 }
 
+// Elsewhere tells whether there may be what was asked for in another place, or
+// in another size.
+func (c FailureClass) Elsewhere() bool {
+	return c == FailureNoCapacity || c == FailureQuota
+}
+
 // Failure is an error with a class.
 type Failure struct {
 	Class FailureClass

@@ -78,7 +78,7 @@ func (b *Broker) pending(ctx context.Context, moves []Move) (pending []Move, err
 			if err != nil {
 				return err
 			}
-			if len(nodes) > 0 || health.Failures > 0 || rollout.State != "" {
+			if len(nodes) > 0 || !health.Well() || rollout.State != "" {
 				pending = append(pending, m)
 			}
 		}
@@ -91,14 +91,14 @@ func (b *Broker) pending(ctx context.Context, moves []Move) (pending []Move, err
 // has failures of its own.
 func moveHealth(tx Tx, m Move) error {
 	old, err := tx.PoolHealth(m.From)
-	if err != nil || old.Failures == 0 {
+	if err != nil || old.Well() {
 		return err
 	}
 	if err := tx.SetPoolHealth(PoolHealth{Pool: m.From}); err != nil {
 		return err
 	}
 	own, err := tx.PoolHealth(m.To)
-	if err != nil || own.Failures > 0 {
+	if err != nil || !own.Well() {
 		return err
 	}
 	old.Pool = m.To

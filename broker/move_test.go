@@ -73,7 +73,7 @@ func TestMovePools(t *testing.T) {
 	if len(states) != len(broker.NodeStates()) {
 		t.Errorf("states under the new name %v, want one node of each", states)
 	}
-	if want := (broker.PoolHealth{Pool: "tiny", Failures: 3, Message: "no"}); health != want {
+	if want := (broker.PoolHealth{Pool: "tiny", Failures: 3, Message: "no"}); !cmp.Equal(health, want) {
 		t.Errorf("health under the new name %+v, want %+v", health, want)
 	}
 	if states, health = w.pool("small"); len(states) != 0 || health.Failures != 0 {

@@ -120,6 +120,7 @@ type Node struct {
 	// What it was made from, and the rules that it was made under: kept, since
 	// the pool may change or go.
 	Source         Source            `json:"source"`
+	Variant        string            `json:"variant,omitempty"` // its name then; "" where the pool had none
 	CreateTimeout  time.Duration     `json:"create_timeout"`
 	DestroyTimeout time.Duration     `json:"destroy_timeout"`
 	Ready          ReadyCheck        `json:"ready"`
@@ -177,9 +178,13 @@ func (o Outputs) Arch() string {
 // NewNode gives a planned node of a pool, with a fresh uid and no id yet.
 func NewNode(p Pool, now time.Time) Node {
 	uid := NewUID()
+	variant := ""
+	if len(p.Variants) > 0 {
+		variant = p.Variants[0].Name // see [Pool.As]
+	}
 	return Node{
 		UID: uid, Pool: p.Name, State: NodePlanned, Since: now, CreatedAt: now,
-		Source: p.Source, CreateTimeout: p.CreateTimeout, DestroyTimeout: p.DestroyTimeout,
+		Source: p.Source, Variant: variant, CreateTimeout: p.CreateTimeout, DestroyTimeout: p.DestroyTimeout,
 		Ready: p.Ready, Contextualize: p.Contextualize, ProviderSharing: p.ProviderSharing, Account: p.Account, Environment: p.Environment,
 		Outputs: Outputs{Hostname: DefaultHostname(uid)},
 	}

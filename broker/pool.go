@@ -93,7 +93,12 @@ type Pool struct {
 	// Labels are for people and programs that read them; the broker does not.
 	Labels map[string]string `json:"labels,omitempty"`
 
-	// Source is filled in when the module has been accepted.
+	// Variants are the ways to make a node, the one to take first first; nil where
+	// Variables say it all.
+	Variants []Variant `json:"variants,omitempty"`
+
+	// Source is filled in when the module has been accepted. With Variants it is
+	// that of the first one.
 	Source Source `json:"source"`
 }
 
@@ -107,6 +112,9 @@ type PoolHealth struct {
 	Message     string    `json:"message,omitempty"` // of the last failure
 	// Class is the kind of the last failure.
 	Class FailureClass `json:"class,omitempty"`
+	// Variants are those that had no capacity since they last made a node, by name.
+	// They count as failures only while no other variant is free.
+	Variants map[string]VariantHealth `json:"variants,omitempty"`
 }
 
 // PoolLevels counts a pool's nodes by wire state, as Duffy's API reports them.

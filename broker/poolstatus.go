@@ -26,10 +26,11 @@ type PoolStatus struct {
 	// one.
 	OldestReady time.Time
 	Health      PoolHealth // of the pool's generation
-	NextTry     time.Time  // until then it makes no node, after creates that failed
+	NextTry     time.Time  // until then it makes no node: creates failed, or no variant has capacity
 	Changes     []ScheduleChange
-	Hosts       *PoolHosts   // that it draws from; nil if it draws from none
-	Rollout     RolloutState // "" without one
+	Hosts       *PoolHosts      // that it draws from; nil if it draws from none
+	Rollout     RolloutState    // "" without one
+	Variants    []VariantStatus // in the order of the file
 }
 
 // statusChanges is how many changes of the schedule a status tells.
@@ -73,12 +74,16 @@ func (b *Broker) PoolStatus(ctx context.Context, actor Tenant, name string) (s P
 		if s.Health, err = tx.PoolHealth(name); err != nil {
 			return err
 		}
-		if s.Health.Generation != p.Source.Generation {
+		if s.Health.Generation != p.Generation() {
 			s.Health = PoolHealth{Pool: name}
 		}
 		if next := b.cfg.Outlook.NextTry(s.Health); next.After(now) {
 			s.NextTry = next
 		}
+		if next := p.Cools(s.Health, now); next.After(s.NextTry) {
+			s.NextTry = next
+		}
+		s.countVariants(nodes, now)
 		return nil
 	})
 	return s, err

@@ -127,18 +127,18 @@ func rolloutStatus(tx ReadTx, p Pool, nodes []Node) (RolloutStatus, error) {
 	if s.Rollout, err = tx.Rollout(p.Name); err != nil {
 		return s, err
 	}
-	if s.Generation != p.Source.Generation {
-		s.Rollout = Rollout{Pool: p.Name, Generation: p.Source.Generation}
+	if s.Generation != p.Generation() {
+		s.Rollout = Rollout{Pool: p.Name, Generation: p.Generation()}
 	}
 	h, err := tx.PoolHealth(p.Name)
 	if err != nil {
 		return s, err
 	}
-	if h.Generation == p.Source.Generation {
+	if h.Generation == p.Generation() {
 		s.Failures, s.Failure = h.Failures, h.Message
 	}
 	for _, n := range nodes {
-		stale := n.Source.Generation != p.Source.Generation
+		stale := !p.Current(n)
 		switch n.State {
 		case NodePlanned, NodeApplying, NodeChecking:
 			if stale {
@@ -191,7 +191,7 @@ func (b *Broker) OrderRollout(ctx context.Context, actor Tenant, pool string, or
 		}
 		r := s.Rollout
 		if r.State == "" || r.State == RolloutDone {
-			r = Rollout{Pool: pool, Generation: p.Source.Generation, State: RolloutRunning, Stale: s.StaleNow, StartedAt: now}
+			r = Rollout{Pool: pool, Generation: p.Generation(), State: RolloutRunning, Stale: s.StaleNow, StartedAt: now}
 		}
 		by := strings.TrimSuffix("by "+actor.Name+": "+reason, ": ")
 		switch order {
@@ -239,7 +239,7 @@ func SetRollout(tx Tx, from RolloutState, r *Rollout, now time.Time, message str
 // Lendable tells whether a node in stock may be lent: not a stale one, where the
 // pool says so.
 func (p Pool) Lendable(n Node) bool {
-	return !p.Rollout.NoStale || n.Source.Generation == p.Source.Generation
+	return !p.Rollout.NoStale || p.Current(n)
 }
 
 // lendable gives the nodes of a pool that may be lent, the oldest first: most, or

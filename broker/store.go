@@ -147,7 +147,7 @@ type Tx interface {
 	// UpdateTenant replaces the record of t.ID; a new name must be free, else CodeConflict.
 	UpdateTenant(t Tenant) error
 
-	// SetPoolHealth stores h; a record with no failures is removed.
+	// SetPoolHealth stores h; a record of a pool that is well is removed.
 	SetPoolHealth(h PoolHealth) error
 
 	// SetRollout stores r; a record without a state is removed.

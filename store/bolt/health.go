@@ -21,7 +21,7 @@ func (t *tx) SetPoolHealth(h broker.PoolHealth) error {
 	if err := named("the pool of a health record", h.Pool); err != nil {
 		return err
 	}
-	if h.Failures <= 0 {
+	if h.Well() {
 		return t.remove(bucketPoolHealth, []byte(h.Pool))
 	}
 	return t.write(bucketPoolHealth, []byte(h.Pool), h)

@@ -19,7 +19,7 @@ func (t *tx) SetPoolHealth(h broker.PoolHealth) error {
 	if err := named("the pool of a health record", h.Pool); err != nil {
 		return err
 	}
-	if h.Failures <= 0 {
+	if h.Well() {
 		remove(t, t.health, h.Pool)
 		return nil
 	}
