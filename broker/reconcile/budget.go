@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/duffy-broker/duffy-broker/broker"
@@ -124,7 +125,7 @@ func (p *planner) overdue(e *pool) bool {
 // made. A pool that rests makes none now.
 func (p *planner) urgent(entry *pool) int {
 	missing := entry.FillLevel - entry.ready - entry.provisioning
-	if !entry.known || missing <= 0 || p.health(entry).Failures >= breakerThreshold {
+	if !entry.known || missing <= 0 || p.health(entry).Failures >= breakerThreshold || !entry.Cools(p.health(entry), p.now).IsZero() {
 		return 0
 	}
 	room := entry.MaxNodes - entry.total
@@ -310,6 +311,9 @@ func (p *planner) startCreate(e *pool, reason string) {
 		a.Kind, a.NodeID, a.State = ApplyNode, n.ID, n.State
 	} else {
 		a.HostID = p.takeHost(e)
+		if variant, why := p.variant(e); variant != "" {
+			a.Variant, a.Reason = variant, strings.TrimPrefix(reason+"; "+why, "; ")
+		}
 	}
 	p.do(a)
 }

@@ -89,7 +89,7 @@ func (l *Loop) apply(ctx context.Context, n broker.Node) (broker.Node, error) {
 	l.discard(ctx, n)
 	if runErr != nil {
 		l.cfg.Log.ErrorContext(ctx, "node can't be created", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "class", string(n.FailureClass), "error", runErr)
-		l.warnResting(ctx, n.Pool)
+		l.warnResting(ctx, n)
 		if n.FailureClass == broker.FailureInterrupted || n.FailureClass == broker.FailureTimeout {
 			l.cfg.Soon(n.Pool)
 		}
@@ -100,7 +100,7 @@ func (l *Loop) apply(ctx context.Context, n broker.Node) (broker.Node, error) {
 // fail marks a node as failed and counts the failure against its pool.
 func (l *Loop) fail(tx broker.Tx, n *broker.Node, at time.Time, step string, cause error) error {
 	n.Failure, n.FailureClass = step+": "+cause.Error(), broker.FailureClassOf(cause)
-	fresh := l.fresh(*n)
+	p, fresh := l.fresh(*n)
 	if err := l.blameHost(tx, *n, at); err != nil {
 		return err
 	}
@@ -111,32 +111,30 @@ func (l *Loop) fail(tx broker.Tx, n *broker.Node, at time.Time, step string, cau
 	if err != nil {
 		return err
 	}
-	if h.Generation != n.Source.Generation {
-		h = broker.PoolHealth{Pool: n.Pool, Generation: n.Source.Generation}
-	}
-	h.Failures++
-	h.LastFailure, h.Message, h.Class = at, n.Failure, n.FailureClass
-	return tx.SetPoolHealth(h)
+	return tx.SetPoolHealth(failed(p, h, *n, at))
 }
 
 // fresh tells whether the fate of a node says something about its pool as it is
 // defined now: not if it was made from an older generation, nor if it returns to
 // stock from a session that came to nothing.
-func (l *Loop) fresh(n broker.Node) bool {
+func (l *Loop) fresh(n broker.Node) (broker.Pool, bool) {
 	p, ok := l.cfg.Pools.Get(n.Pool)
-	return ok && n.Source.Generation == p.Source.Generation && !n.Touched
+	return p, ok && p.Current(n) && !n.Touched
 }
 
 // warnResting says that a pool's creates pause after repeated failures.
-func (l *Loop) warnResting(ctx context.Context, pool string) {
+func (l *Loop) warnResting(ctx context.Context, n broker.Node) {
 	var h broker.PoolHealth
 	err := l.cfg.Store.View(ctx, func(tx broker.ReadTx) (err error) {
-		h, err = tx.PoolHealth(pool)
+		h, err = tx.PoolHealth(n.Pool)
 		return err
 	})
+	if err == nil {
+		l.warnCooling(ctx, n, h)
+	}
 	if pause := BreakerPause(trials(h)); err == nil && pause > 0 {
 		l.cfg.Log.WarnContext(ctx, "pool rests: its creates fail one after the other",
-			"pool", pool, "failures", h.Failures, "class", string(h.Class), "next_try", h.LastFailure.Add(pause))
+			"pool", n.Pool, "failures", h.Failures, "class", string(h.Class), "next_try", h.LastFailure.Add(pause))
 	}
 }
 
@@ -165,8 +163,12 @@ func (l *Loop) check(ctx context.Context, n broker.Node) (broker.Node, error) {
 		if len(keys) > 0 {
 			n.HostKeys = keys
 		}
-		if l.fresh(*n) {
-			if err := tx.SetPoolHealth(broker.PoolHealth{Pool: n.Pool}); err != nil {
+		if p, fresh := l.fresh(*n); fresh {
+			h, err := tx.PoolHealth(n.Pool)
+			if err != nil {
+				return err
+			}
+			if err := tx.SetPoolHealth(succeeded(p, h, *n)); err != nil {
 				return err
 			}
 		}
@@ -181,7 +183,7 @@ func (l *Loop) check(ctx context.Context, n broker.Node) (broker.Node, error) {
 	})
 	if err == nil && runErr != nil {
 		l.cfg.Log.ErrorContext(ctx, "node is not ready", "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "class", string(n.FailureClass), "error", runErr)
-		l.warnResting(ctx, n.Pool)
+		l.warnResting(ctx, n)
 	}
 	return n, err
 }
@@ -296,14 +298,14 @@ func (l *Loop) moveRollout(tx broker.Tx, now time.Time, a Action) error {
 	if err != nil {
 		return err
 	}
-	open := r.Open() && r.Generation == p.Source.Generation
+	open := r.Open() && r.Generation == p.Generation()
 	from := r.State
 	switch a.Kind {
 	case StartRollout:
-		if open || r.State == broker.RolloutAborted && r.Generation == p.Source.Generation {
+		if open || r.State == broker.RolloutAborted && r.Generation == p.Generation() {
 			return nil
 		}
-		r = broker.Rollout{Pool: a.Pool, Generation: p.Source.Generation, State: broker.RolloutRunning, Stale: a.Stale, StartedAt: now}
+		r = broker.Rollout{Pool: a.Pool, Generation: p.Generation(), State: broker.RolloutRunning, Stale: a.Stale, StartedAt: now}
 	case PauseRollout:
 		if !open || r.State == broker.RolloutPaused {
 			return nil
@@ -311,7 +313,7 @@ func (l *Loop) moveRollout(tx broker.Tx, now time.Time, a Action) error {
 		r.State, r.Reason = broker.RolloutPaused, a.Reason
 		l.cfg.Log.Warn("rollout paused: creates of the new generation fail", "pool", a.Pool, "error", a.Reason)
 	case FinishRollout:
-		if r.State == broker.RolloutDone || r.Generation != p.Source.Generation {
+		if r.State == broker.RolloutDone || r.Generation != p.Generation() {
 			return nil
 		}
 		r.State, r.Now, r.Reason = broker.RolloutDone, false, ""

@@ -395,6 +395,9 @@ func (l *Loop) createNode(tx broker.Tx, now time.Time, a Action) (*job, error) {
 		return nil, nil // left the file just now
 	}
 	p, _ = schedule.Pool(p, now)
+	if p, ok = p.As(a.Variant); !ok {
+		return nil, nil // it has other variants now
+	}
 	counts, err := tx.CountNodes(a.Pool)
 	if err != nil {
 		return nil, err

@@ -67,7 +67,7 @@ func (l *Loop) Ready(now time.Time) error {
 // BreakerOpen tells whether a pool is tried with one node at a time, and with
 // pauses, since its creates fail one after the other.
 func BreakerOpen(p broker.Pool, h broker.PoolHealth) bool {
-	return h.Generation == p.Source.Generation && trials(h) >= breakerThreshold
+	return h.Generation == p.Generation() && trials(h) >= breakerThreshold
 }
 
 // The results of sweeps.

@@ -46,6 +46,8 @@ type Action struct {
 	Reason    string              `json:"reason,omitempty"`
 	// Account is the one whose token the run takes that this starts; "" for none.
 	Account string `json:"account,omitempty"`
+	// Variant is what a new node is made from; "" where its pool has none.
+	Variant string `json:"variant,omitempty"`
 	// Stale is how many nodes a rollout that starts has to replace.
 	Stale int `json:"stale,omitempty"`
 	// HostID is the host of an inventory that a new node gets, or that is mended.
@@ -147,6 +149,7 @@ type pool struct {
 	comingStale                int // stale nodes on their way into stock
 	leaving                    int // nodes that are going, or have to
 	rolling, hurried           bool
+	making                     map[string]int // nodes on their way into stock, by generation; nil without variants
 	stock                      []*broker.Node
 	expired                    []*broker.Node // in stock, and too old to be lent
 	aging                      map[int64]bool // in stock, and to be replaced before that
@@ -223,6 +226,9 @@ func (p *planner) sort() {
 		if asked {
 			entry.sortHeld(n, busy)
 			continue
+		}
+		if comes(n.State) {
+			entry.makes(n.Source.Generation)
 		}
 		switch n.State {
 		case broker.NodePlanned:
@@ -438,6 +444,9 @@ func (p *planner) wanted(entry *pool) int {
 	planned := len(entry.apply)
 	missing := entry.FillLevel + entry.surge - entry.ready - entry.provisioning
 	fresh := max(0, min(missing, entry.MaxNodes-entry.total))
+	if fresh > 0 {
+		fresh = min(fresh, p.room(entry))
+	}
 	health := p.health(entry)
 	if trials(health) < breakerThreshold {
 		return planned + fresh
@@ -454,7 +463,7 @@ func (p *planner) wanted(entry *pool) int {
 // health gives the failures of what the pool is made from now: a changed module
 // or variable is a new start.
 func (p *planner) health(entry *pool) broker.PoolHealth {
-	if h := p.Health[entry.Name]; h.Generation == entry.Source.Generation {
+	if h := p.Health[entry.Name]; h.Generation == entry.Generation() {
 		return h
 	}
 	return broker.PoolHealth{}

@@ -18,7 +18,7 @@ func (entry *pool) staleIn() (stock, coming int) {
 }
 
 func (entry *pool) stale(n *broker.Node) bool {
-	return n.Source.Generation != entry.Source.Generation || entry.misplaced(n)
+	return !entry.Current(*n) || entry.misplaced(n)
 }
 
 // rollouts begins, pauses and ends the rollouts of all pools. What it says counts
@@ -30,10 +30,10 @@ func (p *planner) rollouts() {
 		}
 		r := p.Rollouts[entry.Name]
 		stock, coming := entry.staleIn()
-		current := r.Generation == entry.Source.Generation && r.State != "" && r.State != broker.RolloutDone
+		current := r.Generation == entry.Generation() && r.State != "" && r.State != broker.RolloutDone
 		switch {
 		case stock+coming > 0 && !current:
-			r = broker.Rollout{Pool: entry.Name, Generation: entry.Source.Generation, State: broker.RolloutRunning, Stale: stock + coming}
+			r = broker.Rollout{Pool: entry.Name, Generation: entry.Generation(), State: broker.RolloutRunning, Stale: stock + coming}
 			reason := fmt.Sprintf("%d nodes are stale", r.Stale)
 			if r.Stale == 1 {
 				reason = "1 node is stale"

@@ -155,7 +155,7 @@ func PlanSweep(now time.Time, w SweepWorld) SweepPlan {
 // expects tells whether a good listing must show the node: it was there before
 // the listing began, and was made from what the listing is made with.
 func (w SweepWorld) expects(n *broker.Node) bool {
-	if n.Pool != w.Pool.Name || n.Source.Generation != w.Pool.Source.Generation || !n.Since.Before(w.Began) {
+	if n.Pool != w.Pool.Name || !w.Pool.Current(*n) || !n.Since.Before(w.Began) {
 		return false
 	}
 	switch n.State {

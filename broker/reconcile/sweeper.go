@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,9 +43,9 @@ type Sweeper struct {
 	wake chan struct{}
 
 	mu   sync.Mutex
-	soon map[string]time.Time // when a sweep was asked for, by pool
+	soon map[string]time.Time // when a sweep was asked for, by sweptAs
 
-	pools map[string]*swept // belongs to Run
+	pools map[string]*swept // by sweptAs; belongs to Run
 }
 
 // swept is what is remembered of a pool.
@@ -52,6 +53,25 @@ type swept struct {
 	due        time.Time
 	generation string // what the sightings were made with
 	Sightings
+}
+
+// A pool with variants is swept once for each of them: a listing sees what its
+// variables, such as a region, let it see.
+
+// ways gives the pools once for each variant.
+func ways(pools []broker.Pool) (all []broker.Pool) {
+	for _, p := range pools {
+		all = append(all, p.Ways()...)
+	}
+	return all
+}
+
+// sweptAs names one of the ways of a pool.
+func sweptAs(way broker.Pool) string {
+	if len(way.Variants) == 0 {
+		return way.Name
+	}
+	return way.Name + "/" + way.Variants[0].Name
 }
 
 // NewSweeper makes a Sweeper; Run starts it.
@@ -65,9 +85,12 @@ func NewSweeper(cfg SweeperConfig) *Sweeper {
 // Soon asks for one sweep of a pool ahead of its time: a run was cut short there.
 // It never blocks.
 func (s *Sweeper) Soon(pool string) {
+	p, _ := s.cfg.Pools.Get(pool)
 	s.mu.Lock()
-	if _, asked := s.soon[pool]; !asked {
-		s.soon[pool] = s.cfg.Now().Add(soonAfter)
+	for _, way := range p.Ways() {
+		if _, asked := s.soon[sweptAs(way)]; !asked {
+			s.soon[sweptAs(way)] = s.cfg.Now().Add(soonAfter)
+		}
 	}
 	s.mu.Unlock()
 	select {
@@ -100,22 +123,22 @@ func (s *Sweeper) next() (first broker.Pool, due time.Time, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := make(map[string]*swept)
-	for _, p := range s.cfg.Pools.All() {
+	for _, p := range ways(s.cfg.Pools.All()) {
 		if !p.Source.Sweeps || p.Sweep.Interval <= 0 {
 			continue
 		}
-		memory := s.pools[p.Name]
+		memory := s.pools[sweptAs(p)]
 		if memory == nil || memory.generation != p.Source.Generation {
 			// Not all pools of a file at once.
 			spread := time.Duration(rand.Int64N(int64(p.Sweep.Interval)/2 + 1)) //nolint:gosec // no secret
 			memory = &swept{generation: p.Source.Generation, due: now.Add(spread)}
 		}
-		known[p.Name] = memory
+		known[sweptAs(p)] = memory
 		at := memory.due
 		if latest := now.Add(p.Sweep.Interval); at.After(latest) { // the interval has become shorter
 			at, memory.due = latest, latest
 		}
-		if soon, asked := s.soon[p.Name]; asked && soon.Before(at) {
+		if soon, asked := s.soon[sweptAs(p)]; asked && soon.Before(at) {
 			at = soon
 		}
 		if !ok || at.Before(due) {
@@ -130,9 +153,9 @@ func (s *Sweeper) next() (first broker.Pool, due time.Time, ok bool) {
 // pass sweeps one pool.
 func (s *Sweeper) pass(ctx context.Context, p broker.Pool) {
 	s.mu.Lock()
-	delete(s.soon, p.Name)
+	delete(s.soon, sweptAs(p))
 	s.mu.Unlock()
-	memory := s.pools[p.Name]
+	memory := s.pools[sweptAs(p)]
 	began := s.cfg.Now()
 	listing, err := s.cfg.Lister.List(ctx, p)
 	if ctx.Err() != nil {
@@ -190,7 +213,9 @@ func (s *Sweeper) carryOut(ctx context.Context, w SweepWorld) (plan SweepPlan, d
 	}
 	// What a pool was made from may be removed as soon as it has changed, unless a
 	// node keeps it: nothing is adopted into it any more.
-	if p, known := s.cfg.Pools.Get(w.Pool.Name); !known || p.Source.Generation != w.Pool.Source.Generation {
+	if p, known := s.cfg.Pools.Get(w.Pool.Name); !known || !slices.ContainsFunc(p.Ways(), func(way broker.Pool) bool {
+		return way.Source.Generation == w.Pool.Source.Generation
+	}) {
 		return SweepPlan{}, nil, nil
 	}
 	err = s.cfg.Store.Update(ctx, func(tx broker.Tx) error {
@@ -236,14 +261,15 @@ func adopt(tx broker.Tx, p broker.Pool, leak broker.ListedNode, now time.Time) (
 	if err != nil {
 		return n, err
 	}
-	fresh := n.ID == 0
+	fresh, made := n.ID == 0, broker.NewNode(p, now)
 	if fresh {
-		n = broker.NewNode(p, now)
+		n = made
 		n.UID, n.Hostname = leak.UID, broker.DefaultHostname(leak.UID)
 		n.State = broker.NodeGone // as far as the records went
 	}
 	// What it is imported with is what it was listed with.
 	n.Source, n.DestroyTimeout, n.Account, n.ProviderSharing = p.Source, p.DestroyTimeout, p.Account, false
+	n.Variant = made.Variant
 	n.Import, n.Touched, n.Address = leak.Resources, false, leak.Address
 	n.Failure, n.FailureClass = "leaked: found by the sweep, though no record knew it", broker.FailureOther
 	if !fresh {
