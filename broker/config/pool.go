@@ -258,6 +258,7 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 		Labels:          s.labels.or(nil),
 	}
 	p.Schedule = l.windows(s, p)
+	p.Variants = l.variants(s)
 	l.checkMaxAge(s, from, p)
 	return p
 }

@@ -41,6 +41,7 @@ type settings struct {
 	providerSharing setting[bool]
 	schedule        setting[[]window]
 	maxAge          setting[time.Duration]
+	variants        setting[[]variant]
 
 	tenants     setting[[]string]
 	environment setting[map[string]string]
@@ -93,6 +94,7 @@ func readSettings(b *block) settings {
 		maxAge: read(b, "max_age", durationOrNoneForm,
 			"The age from which a node is not lent any more, counted from when the broker began to make it: see [schedule.md](schedule.md). Nodes in stock are replaced before they reach it; `\"0s\"` for no limit.", "`\"0s\"`"),
 		schedule: readSchedule(b),
+		variants: readVariants(b),
 		hourlyCost: read(b, "hourly_cost", form[float64]{cost, "a number, 0 or more", schema{"type": "number", "minimum": 0}},
 			"What one node costs an hour, in the currency of your choice: [plan](plan.md) tells what a change costs."),
 		labels: read(b, "labels", form[map[string]string]{
@@ -164,6 +166,7 @@ func (s settings) over(base settings) settings {
 		providerSharing: s.providerSharing.over(base.providerSharing),
 		schedule:        s.schedule.over(base.schedule),
 		maxAge:          s.maxAge.over(base.maxAge),
+		variants:        s.variants.over(base.variants),
 
 		tenants:     s.tenants.over(base.tenants),
 		environment: s.environment.over(base.environment),

@@ -121,6 +121,15 @@ defaults {
     max_nodes  = 20
   }
 
+  variant "near" {
+    variables = { zone = "a" }
+    cooldown  = "10m"
+  }
+
+  variant "far" {
+    variables = { zone = "b" }
+  }
+
   rollout {
     max_surge       = 1
     max_unavailable = 0

@@ -1,0 +1,4 @@
+pool "a" {
+  module  = "../modules/local"
+  variant = { zone = "a" }
+}

@@ -1,0 +1,7 @@
+pool "a" {
+  module = "../modules/local"
+  variant "spot" {
+    variables = { size = "small" }
+    coolodwn  = "10m"
+  }
+}

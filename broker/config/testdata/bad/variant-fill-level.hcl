@@ -1,0 +1,7 @@
+pool "a" {
+  module = "../modules/local"
+  variant "spot" {
+    variables  = { size = "small" }
+    fill_level = 2
+  }
+}

@@ -1,0 +1,6 @@
+pool "a" {
+  module = "../modules/local"
+  variant {
+    variables = { size = "small" }
+  }
+}
