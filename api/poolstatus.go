@@ -28,7 +28,7 @@ func wirePoolStatus(s broker.PoolStatus) v1.PoolStatus {
 	}
 	wire.PoolOperator = &v1.PoolOperator{
 		MaxNodes: s.Now.MaxNodes, Window: s.Now.Window, Base: v1.Numbers{FillLevel: s.Pool.FillLevel, MaxNodes: s.Pool.MaxNodes},
-		Generation: s.Pool.Source.Generation,
+		Generation: s.Pool.Generation(),
 		Failed:     s.Failed, Held: s.Held, Stale: s.Stale, Expired: s.Expired,
 		Creates: s.Creates, Destroys: s.Destroys, Unmet: s.Unmet,
 		OldestReady: v1.Time{Time: s.OldestReady}, MaxAge: int(s.Pool.MaxAge / time.Second),
@@ -40,6 +40,12 @@ func wirePoolStatus(s broker.PoolStatus) v1.PoolStatus {
 	if s.Hosts != nil {
 		hosts := v1.PoolHosts(*s.Hosts)
 		wire.Hosts = &hosts
+	}
+	for _, v := range s.Variants {
+		wire.Variants = append(wire.Variants, v1.VariantStatus{
+			Name: v.Name, Ready: v.Ready, Nodes: v.Nodes, CoolsUntil: v1.Time{Time: v.Cools},
+			Failure: v.Failure.Message, FailureClass: string(v.Failure.Class), LastFailure: v1.Time{Time: v.Failure.FailedAt},
+		})
 	}
 	for _, change := range s.Changes {
 		wire.Changes = append(wire.Changes, v1.ScheduleChange{

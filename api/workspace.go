@@ -85,7 +85,7 @@ func wireNodeOperator(actor broker.Tenant, n broker.Node) *v1.NodeOperator {
 		return nil
 	}
 	o := &v1.NodeOperator{
-		UID: n.UID, Generation: n.Source.Generation, Since: v1.Time{Time: n.Since}, SessionID: n.SessionID,
+		UID: n.UID, Generation: n.Source.Generation, Variant: n.Variant, Since: v1.Time{Time: n.Since}, SessionID: n.SessionID,
 		Attempts: n.Attempts, RetryAt: v1.Time{Time: n.RetryAt},
 	}
 	if n.Hold != nil {

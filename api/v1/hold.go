@@ -6,8 +6,9 @@ const ActionDelete Action = "delete"
 // NodeOperator are the fields of a node that only admins see.
 type NodeOperator struct {
 	UID        string `json:"uid"`
-	Generation string `json:"generation"` // of what it was made from
-	Since      Time   `json:"since"`      // when it came into its condition
+	Generation string `json:"generation"`        // of what it was made from
+	Variant    string `json:"variant,omitempty"` // of its pool, that it was made from
+	Since      Time   `json:"since"`             // when it came into its condition
 	SessionID  int64  `json:"session_id,omitempty"`
 	Attempts   int    `json:"attempts,omitempty"` // failed tries of the present step
 	RetryAt    Time   `json:"retry_at,omitzero"`  // when the next is due

@@ -37,6 +37,8 @@ type PoolOperator struct {
 
 	Changes []ScheduleChange `json:"changes"`         // the next five of its schedule
 	Hosts   *PoolHosts       `json:"hosts,omitempty"` // that it draws from, if from any
+
+	Variants []VariantStatus `json:"variants,omitempty"` // in the order in which they are tried; left out where there are none
 }
 
 // PoolHosts counts the hosts that a pool draws from, which others may share.
@@ -45,6 +47,19 @@ type PoolHosts struct {
 	InUse       int `json:"in_use"`
 	Quarantined int `json:"quarantined"` // that failed, and are tried again
 	Broken      int `json:"broken"`      // that failed, and wait for an admin
+}
+
+// VariantStatus is how a variant of a pool does.
+type VariantStatus struct {
+	Name       string `json:"name"`
+	Ready      int    `json:"ready"`       // nodes of it that can be lent
+	Nodes      int    `json:"nodes"`       // in any state but gone
+	CoolsUntil Time   `json:"cools_until"` // until then no node is made from it; null if one may be
+
+	// The last time that it had no capacity; "" and null if it has.
+	Failure      string `json:"failure"`
+	FailureClass string `json:"failure_class"` // no_capacity or quota
+	LastFailure  Time   `json:"last_failure"`
 }
 
 // Numbers are how many nodes a pool keeps.

@@ -541,12 +541,11 @@ func preparePools(ctx context.Context, engine *terraform.Engine, pools []broker.
 	var errs []error
 	prepared := make([]broker.Pool, 0, len(pools))
 	for _, p := range pools {
-		source, err := engine.Prepare(ctx, p)
-		if err != nil {
-			errs = append(errs, err)
+		p, problems := preparePool(ctx, engine, p)
+		if len(problems) > 0 {
+			errs = append(errs, problems...)
 			continue
 		}
-		p.Source = source
 		prepared = append(prepared, p)
 	}
 	return prepared, errors.Join(errs...)
@@ -556,7 +555,9 @@ func preparePools(ctx context.Context, engine *terraform.Engine, pools []broker.
 func pruneTemplates(ctx context.Context, store broker.Store, engine *terraform.Engine, pools []broker.Pool) error {
 	keep := make(map[string]bool)
 	for _, p := range pools {
-		keep[p.Source.Template] = true
+		for _, way := range p.Ways() {
+			keep[way.Source.Template] = true
+		}
 	}
 	err := store.View(ctx, func(tx broker.ReadTx) error {
 		nodes, err := tx.Nodes(broker.NodeQuery{States: broker.LiveNodeStates()})

@@ -94,10 +94,11 @@ func poolStatusTable(s value, now time.Time) string {
 		for line := range strings.Lines(s.get("failure").text) {
 			rows = append(rows, []string{name, strings.TrimSuffix(line, "\n")})
 		}
-		if next := s.get("next_try").text; next != "" {
-			rows = append(rows, []string{"next try", next})
-		}
 	}
+	if next := s.get("next_try").text; next != "" {
+		rows = append(rows, []string{"next try", next})
+	}
+	rows = append(rows, variantRows(s.get("variants").items, now)...)
 	name := "changes"
 	for _, change := range s.get("changes").items {
 		rows = append(rows, []string{name, fmt.Sprintf("%s  %s ready, %s at most  %s", change.get("at").text,
@@ -105,6 +106,23 @@ func poolStatusTable(s value, now time.Time) string {
 		name = ""
 	}
 	return columns(rows...)
+}
+
+// variantRows shows the variants of a pool, a line each.
+func variantRows(variants []value, now time.Time) (rows [][]string) {
+	name := "variants"
+	for _, v := range variants {
+		text := fmt.Sprintf("%s  %s nodes, %s ready", v.get("name").text, v.get("nodes").text, v.get("ready").text)
+		if class := v.get("failure_class").text; class != "" {
+			text += fmt.Sprintf("; %s %s", class, ago(v.get("last_failure"), now))
+		}
+		if until := v.get("cools_until").text; until != "" {
+			text += ", cools down until " + until
+		}
+		rows = append(rows, []string{name, text})
+		name = ""
+	}
+	return rows
 }
 
 // ago says how long ago something was, "-" for never.
