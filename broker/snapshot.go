@@ -130,6 +130,14 @@ func Described(p Pool, root string, key []byte, m Module) (Pool, error) {
 		return p, err
 	}
 	p.Variables, p.Source.Variables = masked, nil
+	p.Variants = slices.Clone(p.Variants)
+	for i := range p.Variants {
+		v := &p.Variants[i]
+		if v.Variables, err = MaskVariables(key, v.Variables, m.Sensitive); err != nil {
+			return p, err
+		}
+		v.Source.Variables = nil
+	}
 	p.Module = relative(root, p.Module)
 	return p, nil
 }
@@ -172,6 +180,10 @@ func Rebased(p Pool, from, to string) Pool {
 		}
 	}
 	p.Variables = json.RawMessage(replace(string(p.Variables)))
+	p.Variants = slices.Clone(p.Variants)
+	for i := range p.Variants {
+		p.Variants[i].Variables = json.RawMessage(replace(string(p.Variants[i].Variables)))
+	}
 	p.Ready.Command = replace(p.Ready.Command)
 	p.Environ = maps.Clone(p.Environ)
 	for name, value := range p.Environ {
@@ -209,6 +221,11 @@ func TakeSnapshot(ctx context.Context, store Store, now time.Time, r Running) (s
 		}
 		for i := range s.Health {
 			s.Health[i].Message = ""
+			s.Health[i].Variants = maps.Clone(s.Health[i].Variants)
+			for name, failure := range s.Health[i].Variants {
+				failure.Message = ""
+				s.Health[i].Variants[name] = failure
+			}
 		}
 		if s.Rollouts, err = tx.Rollouts(); err != nil {
 			return err

@@ -139,21 +139,27 @@ func headroom(p *broker.Pool) *int {
 
 // generation says why a pool's generation is another one; nil: it is not.
 func (c *computation) generation(s side) *GenerationChange {
-	if s.old.Source.Generation == s.new.Source.Generation {
+	if s.old.Generation() == s.new.Generation() {
 		return nil
 	}
-	change := &GenerationChange{Old: s.old.Source.Generation, New: s.new.Source.Generation}
+	change := &GenerationChange{Old: s.old.Generation(), New: s.new.Generation()}
 	if s.old.Source.Template != s.new.Source.Template {
 		change.Inputs = c.moduleInputs(s)
 	}
-	was, is := variables(s.old), variables(s.new)
-	for _, name := range slices.Sorted(maps.Keys(union(was, is))) {
-		before, after := was[name], is[name]
-		if broker.IsMasked(before) || broker.IsMasked(after) {
-			before, after = c.mask(before), c.mask(after)
+	for _, v := range c.variableChanges(s.old, s.new) {
+		if how := how(v.old, v.after); how != "" {
+			change.Inputs = append(change.Inputs, Input{InputVariable, v.name, how})
 		}
-		if how := how(before, after); how != "" {
-			change.Inputs = append(change.Inputs, Input{InputVariable, name, how})
+	}
+	before, after := variants(s.old), variants(s.new)
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if after[name] == nil {
+			change.Inputs = append(change.Inputs, Input{InputVariant, name, "removed"})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		if before[name] == nil {
+			change.Inputs = append(change.Inputs, Input{InputVariant, name, "added"})
 		}
 	}
 	environment := func(p *broker.Pool) map[string]json.RawMessage {
@@ -163,7 +169,7 @@ func (c *computation) generation(s side) *GenerationChange {
 		}
 		return all
 	}
-	was, is = environment(s.old), environment(s.new)
+	was, is := environment(s.old), environment(s.new)
 	for _, name := range slices.Sorted(maps.Keys(union(was, is))) {
 		if how := how(was[name], is[name]); how != "" {
 			change.Inputs = append(change.Inputs, Input{InputEnvironment, name, how})
@@ -236,10 +242,10 @@ func (c *computation) suggestMoves() {
 	for i, p := range c.plan.Pools {
 		switch s := c.sides[i]; p.Kind {
 		case Removed:
-			removed[s.old.Source.Generation] = append(removed[s.old.Source.Generation], p.Name)
-			order = append(order, s.old.Source.Generation)
+			removed[s.old.Generation()] = append(removed[s.old.Generation()], p.Name)
+			order = append(order, s.old.Generation())
 		case Added:
-			added[s.new.Source.Generation] = append(added[s.new.Source.Generation], p.Name)
+			added[s.new.Generation()] = append(added[s.new.Generation()], p.Name)
 		case Changed, Moved, Unchanged:
 		}
 	}

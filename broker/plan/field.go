@@ -175,9 +175,28 @@ func poolLeaves(p *broker.Pool) []leaf {
 	plain := *p
 	plain.Name, plain.Variables, plain.Source = "", nil, broker.Source{}
 	all := leaves("", reflect.ValueOf(plain))
+	if len(p.Variants) > 0 {
+		names := make([]string, 0, len(p.Variants))
+		for _, v := range p.Variants {
+			names = append(names, v.Name)
+		}
+		all = append(all, leaf{"variants", marshal(names), false}) // their order counts
+	}
 	return slices.DeleteFunc(all, func(l leaf) bool {
-		return l.name == "name" || l.name == "variables" || strings.HasPrefix(l.name, "source.")
+		return l.name == "name" || l.name == "variables" || strings.HasPrefix(l.name, "source.") || variantLeaf(l.name)
 	})
+}
+
+// variantLeaf tells whether a leaf is what a variant's variables and the module
+// come to, or its name.
+func variantLeaf(name string) bool {
+	if !strings.HasPrefix(name, "variants.") {
+		return false
+	}
+	return strings.HasSuffix(name, ".variables") || strings.HasSuffix(name, ".name") ||
+		slices.ContainsFunc([]string{".source.template", ".source.variables", ".source.generation", ".source.sweeps"}, func(end string) bool {
+			return strings.HasSuffix(name, end)
+		})
 }
 
 // poolFields compares two definitions of a pool, of which one may be nil.
@@ -190,7 +209,7 @@ func (c *computation) poolFields(old, after *broker.Pool) []Field {
 			break
 		}
 	}
-	return append(fields, c.variableFields(variables(old), variables(after))...)
+	return append(fields, c.variableFields(old, after)...)
 }
 
 // variables gives a pool's variables by name.
@@ -202,22 +221,15 @@ func variables(p *broker.Pool) map[string]json.RawMessage {
 	return all
 }
 
-// variableFields compares variables key by key. What one side masks is masked on
-// the other, too.
-func (c *computation) variableFields(old, after map[string]json.RawMessage) []Field {
-	names := slices.Sorted(maps.Keys(union(old, after)))
+// variableFields compares variables key by key.
+func (c *computation) variableFields(old, after *broker.Pool) []Field {
 	var fields []Field
-	for _, name := range names {
-		was, is := old[name], after[name]
-		secret := broker.IsMasked(was) || broker.IsMasked(is)
-		if secret {
-			was, is = c.mask(was), c.mask(is)
+	for _, v := range c.variableChanges(old, after) {
+		f := Field{Name: "variables." + v.name, Old: compact(v.old), New: compact(v.after), Sensitive: v.secret}
+		if v.variant != "" {
+			f.Name = "variants." + v.variant + ".variables." + strings.TrimPrefix(v.name, v.variant+".")
 		}
-		if equalJSON(was, is) {
-			continue
-		}
-		f := Field{Name: "variables." + name, Old: compact(was), New: compact(is), Sensitive: secret}
-		if secret {
+		if v.secret {
 			f.Old, f.New = nil, nil
 		}
 		fields = append(fields, f)

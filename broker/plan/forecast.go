@@ -149,9 +149,9 @@ func (c *computation) takeStock(byName map[string]int) {
 		case broker.NodeReleasing, broker.NodeFailed, broker.NodeDestroying, broker.NodeHeld, broker.NodeGone:
 			continue
 		}
-		if s.new != nil && n.Source.Generation != s.new.Source.Generation {
+		if s.new != nil && !s.new.Current(n) {
 			p.Stock.Stale++
-			if s.old != nil && n.Source.Generation == s.old.Source.Generation {
+			if s.old != nil && s.old.Current(n) {
 				p.Stock.TurnStale = append(p.Stock.TurnStale, n.ID)
 			}
 		}
@@ -171,25 +171,24 @@ func (c *computation) takeStock(byName map[string]int) {
 
 // followStock says when nodes leave the stock.
 func (c *computation) followStock(byName map[string]int, r reconcile.Rehearsal, anyway map[int64]bool) {
-	generation := make(map[int64]string, len(c.world.Nodes))
-	for _, n := range c.world.Nodes {
-		generation[n.ID] = n.Source.Generation
+	known := make(map[int64]*broker.Node, len(c.world.Nodes)) // not those that are made meanwhile
+	for i := range c.world.Nodes {
+		known[c.world.Nodes[i].ID] = &c.world.Nodes[i]
 	}
 	surplus := make(map[string]int) // stock above the fill level, stale one first
 	for i, p := range c.plan.Pools {
 		surplus[p.Name] = p.Stock.Ready - c.sides[i].fill(c.now)
 	}
 	for _, step := range r.Steps {
-		i, known := byName[step.Pool]
-		_, existed := generation[step.NodeID]
-		if !known || !existed || !releasesStock(step) {
+		i, ok := byName[step.Pool]
+		if !ok || known[step.NodeID] == nil || !releasesStock(step) {
 			continue
 		}
 		p, s := &c.plan.Pools[i], c.sides[i]
 		if !anyway[step.NodeID] {
 			p.Stock.Destroyed = append(p.Stock.Destroyed, step.NodeID)
 		}
-		if s.new == nil || generation[step.NodeID] == s.new.Source.Generation || generation[step.NodeID] == "" {
+		if s.new == nil || s.new.Current(*known[step.NodeID]) {
 			continue
 		}
 		if surplus[p.Name] > 0 { // it goes, and nothing takes its place
@@ -206,7 +205,7 @@ func (c *computation) followStock(byName map[string]int, r reconcile.Rehearsal, 
 	for _, n := range r.World.Nodes {
 		existing[n.Pool] = true
 		i, known := byName[n.Pool]
-		if known && c.sides[i].new != nil && n.State == broker.NodeReady && n.Source.Generation != c.sides[i].new.Source.Generation {
+		if known && c.sides[i].new != nil && n.State == broker.NodeReady && !c.sides[i].new.Current(n) {
 			left[n.Pool]++
 		}
 	}

@@ -23,7 +23,7 @@ func identify(before, after Config, p Plan) string {
 	write("%s", identityVersion)
 	for i := range after.Pools {
 		pool := &after.Pools[i]
-		write("pool %q %s", pool.Name, pool.Source.Generation)
+		write("pool %q %s", pool.Name, pool.Generation())
 		for _, l := range poolLeaves(pool) {
 			if l.name != "module" && !l.zero { // the generation has all of it
 				write("  %q %s", l.name, l.value)
@@ -67,7 +67,7 @@ func atStake(p Pool, was broker.Pool) string {
 		return ""
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%q %t %s", was.Name, p.Kind == Removed, was.Source.Generation)
+	fmt.Fprintf(&text, "%q %t %s", was.Name, p.Kind == Removed, was.Generation())
 	for _, l := range poolLeaves(&was) {
 		if l.name == "fill_level" || l.name == "max_age" || strings.HasPrefix(l.name, "schedule.") {
 			fmt.Fprintf(&text, " %q %s", l.name, l.value)

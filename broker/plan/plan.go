@@ -200,6 +200,7 @@ const (
 	InputFile        InputKind = "file"        // a file of the module
 	InputLock        InputKind = "lock"        // the module's lock file
 	InputVariable    InputKind = "variable"    // a variable of the module
+	InputVariant     InputKind = "variant"     // a variant of the pool
 	InputEnvironment InputKind = "environment" // a variable of the environment
 	InputHash        InputKind = "hash"        // nothing but how the hash is made
 )

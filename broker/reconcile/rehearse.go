@@ -257,7 +257,7 @@ func (r *rehearsal) carryOut(a Action) bool {
 		return false
 	}
 	if a.Kind == CreateNode {
-		if step.Created = r.create(a.Pool); step.Created == 0 {
+		if step.Created = r.create(a); step.Created == 0 {
 			return false
 		}
 		r.result.Steps = append(r.result.Steps, step)
@@ -306,7 +306,7 @@ func (r *rehearsal) moveRollout(a Action) {
 		rollout = broker.Rollout{Pool: a.Pool, State: broker.RolloutRunning, Stale: a.Stale, StartedAt: r.now}
 		for _, p := range r.world.Pools {
 			if p.Name == a.Pool {
-				rollout.Generation = p.Source.Generation
+				rollout.Generation = p.Generation()
 			}
 		}
 	case PauseRollout:
@@ -398,8 +398,12 @@ func (r *rehearsal) ready(n *broker.Node) {
 		return
 	}
 	for i := range r.world.Pools {
-		if p := &r.world.Pools[i]; p.Name == n.Pool && p.Source.Generation == n.Source.Generation && !n.Touched {
-			delete(r.world.Health, n.Pool)
+		if p := &r.world.Pools[i]; p.Name == n.Pool && p.Current(*n) && !n.Touched {
+			if h := succeeded(*p, r.world.Health[n.Pool], *n); h.Well() {
+				delete(r.world.Health, n.Pool)
+			} else {
+				r.world.Health[n.Pool] = h
+			}
 		}
 	}
 	n.Touched = false
@@ -451,15 +455,18 @@ func (r *rehearsal) endSession(id int64) {
 }
 
 // create adds a node of a pool, and gives its id.
-func (r *rehearsal) create(pool string) int64 {
+func (r *rehearsal) create(a Action) int64 {
 	for i := range r.world.Pools {
-		p := &r.world.Pools[i]
-		if p.Name != pool {
+		if r.world.Pools[i].Name != a.Pool {
 			continue
+		}
+		p, ok := r.world.Pools[i].As(a.Variant)
+		if !ok {
+			return 0
 		}
 		r.nextID++
 		// Its uid, which is random, decides when its age makes it go: some day will do.
-		n := broker.Node{ID: r.nextID, UID: fmt.Sprintf("%016x", r.nextID), Pool: pool, State: broker.NodeApplying, Since: r.now, CreatedAt: r.now, Source: p.Source, Account: p.Account}
+		n := broker.Node{ID: r.nextID, UID: fmt.Sprintf("%016x", r.nextID), Pool: a.Pool, State: broker.NodeApplying, Since: r.now, CreatedAt: r.now, Source: p.Source, Variant: a.Variant, Account: p.Account}
 		r.world.Nodes = append(r.world.Nodes, n)
 		r.work(ApplyNode, n, r.now)
 		return n.ID

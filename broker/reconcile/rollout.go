@@ -43,7 +43,7 @@ func (p *planner) rollouts() {
 			r.State = broker.RolloutDone
 			p.do(Action{Kind: FinishRollout, Pool: entry.Name, Reason: "no stale node is in stock any more"})
 		}
-		if h := p.health(entry); r.State == broker.RolloutRunning && r.Generation == entry.Source.Generation && entry.pausesAt(h) {
+		if h := p.health(entry); r.State == broker.RolloutRunning && r.Generation == entry.Generation() && entry.pausesAt(h) {
 			r.State = broker.RolloutPaused
 			p.do(Action{Kind: PauseRollout, Pool: entry.Name, Reason: h.Message})
 		}

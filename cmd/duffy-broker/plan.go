@@ -222,13 +222,17 @@ func configOf(file *config.File, maskKey []byte, dir string, rebase func(broker.
 	var errs []error
 	for _, p := range file.Pools {
 		p = rebase(p)
-		source, module, err := inspector.Inspect(p)
-		if err != nil {
-			errs = append(errs, err)
+		var module broker.Module
+		p, problems := withSources(p, func(way broker.Pool) (source broker.Source, err error) {
+			source, module, err = inspector.Inspect(way)
+			return source, err
+		})
+		if len(problems) > 0 {
+			errs = append(errs, problems...)
 			continue
 		}
-		p.Source = source
-		c.Modules[source.Template] = module
+		c.Modules[p.Source.Template] = module
+		var err error
 		if p, err = broker.Described(p, dir, maskKey, module); err != nil {
 			return c, err
 		}

@@ -44,7 +44,7 @@ func (o planOptions) sample(ctx context.Context, file *config.File, p *plan.Plan
 	}
 	good = true
 	for _, pool := range asked {
-		resources, err := engine.Sample(ctx, pools[pool.Name])
+		resources, err := sampleVariants(ctx, engine, pools[pool.Name])
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
@@ -55,6 +55,24 @@ func (o planOptions) sample(ctx context.Context, file *config.File, p *plan.Plan
 		}
 	}
 	return good, nil
+}
+
+// sampleVariants asks for one node of each variant of a pool, as far as the first
+// that fails. The resources are those of the first one.
+func sampleVariants(ctx context.Context, engine *terraform.Engine, p broker.Pool) (resources []string, err error) {
+	for i, way := range p.Ways() {
+		found, err := engine.Sample(ctx, way)
+		if i == 0 {
+			resources = found
+		}
+		if err != nil && len(p.Variants) > 0 {
+			return resources, fmt.Errorf("variant %s: %w", p.Variants[i].Name, err)
+		}
+		if err != nil {
+			return resources, err
+		}
+	}
+	return resources, nil
 }
 
 // sampleEngine gives an engine with a data directory, a root key and an SSH key

@@ -1,20 +1,18 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/duffy-broker/duffy-broker/broker"
-	"github.com/duffy-broker/duffy-broker/broker/terraform"
 )
 
-// preparePool has the engine accept a pool's module, with the variables of each
-// variant. What is wrong for all of them is told once.
-func preparePool(ctx context.Context, engine *terraform.Engine, p broker.Pool) (broker.Pool, []error) {
+// withSources gives a pool with what its nodes are made from, with the variables of
+// each variant. What is wrong for all of them is told once.
+func withSources(p broker.Pool, sourceOf func(broker.Pool) (broker.Source, error)) (broker.Pool, []error) {
 	if len(p.Variants) == 0 {
-		source, err := engine.Prepare(ctx, p)
+		source, err := sourceOf(p)
 		if err != nil {
 			return p, []error{err}
 		}
@@ -24,7 +22,7 @@ func preparePool(ctx context.Context, engine *terraform.Engine, p broker.Pool) (
 	found := new(variantProblems)
 	p.Variants = slices.Clone(p.Variants)
 	for i, way := range p.Ways() {
-		source, err := engine.Prepare(ctx, way)
+		source, err := sourceOf(way)
 		if err != nil {
 			found.add(p.Variants[i].Name, err)
 			continue

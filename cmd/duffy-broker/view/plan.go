@@ -129,6 +129,8 @@ func madeFrom(all []plan.Input) string {
 			words = append(words, fmt.Sprintf("lock file %s", in.How))
 		case plan.InputVariable:
 			words = append(words, fmt.Sprintf("variable %s %s", in.Name, in.How))
+		case plan.InputVariant:
+			words = append(words, fmt.Sprintf("variant %s %s", in.Name, in.How))
 		case plan.InputEnvironment:
 			words = append(words, fmt.Sprintf("environment %s %s", in.Name, in.How))
 		case plan.InputHash:
