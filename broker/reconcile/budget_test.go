@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -204,6 +205,7 @@ func TestPriority(t *testing.T) {
 
 // tier tells what a run is for, as spendBudget counts.
 func tier(a Action) int {
+	a.Reason, _, _ = strings.Cut(a.Reason, "; ") // the variant
 	switch {
 	case a.Kind == DestroyNode && a.Reason != "":
 		return 1

@@ -373,9 +373,10 @@ func drawWorld(t *rapid.T) World {
 			MaxSurge: rapid.IntRange(0, 3).Draw(t, "max surge"), MaxUnavailable: max(0, rapid.IntRange(-3, 2).Draw(t, "max unavailable")),
 			PauseAfter: rapid.IntRange(0, 3).Draw(t, "pause after"), NoStale: rapid.IntRange(0, 3).Draw(t, "no stale") == 0,
 		}
+		p.Variants = drawVariants(t)
 		if state := rapid.SampledFrom([]broker.RolloutState{"", broker.RolloutRunning, broker.RolloutPaused, broker.RolloutAborted, broker.RolloutDone}).Draw(t, "rollout"); state != "" {
 			w.Rollouts[name] = broker.Rollout{
-				Pool: name, Generation: rapid.SampledFrom([]string{"g0", "g1"}).Draw(t, "rollout's generation"), State: state, Now: rapid.Bool().Draw(t, "now"),
+				Pool: name, Generation: rapid.SampledFrom([]string{"g0", p.Generation()}).Draw(t, "rollout's generation"), State: state, Now: rapid.Bool().Draw(t, "now"),
 			}
 		}
 		w.Unmet[name] = max(0, rapid.IntRange(-6, 6).Draw(t, "unmet"))
@@ -388,8 +389,9 @@ func drawWorld(t *rapid.T) World {
 		}
 		if rapid.Bool().Draw(t, "unhealthy") {
 			w.Health[name] = broker.PoolHealth{
-				Pool: name, Generation: "g1", Failures: rapid.IntRange(1, 12).Draw(t, "failures"),
+				Pool: name, Generation: p.Generation(), Failures: rapid.IntRange(0, 12).Draw(t, "failures"),
 				LastFailure: t0.Add(-time.Duration(rapid.IntRange(0, 900).Draw(t, "ago")) * time.Second),
+				Variants:    drawFailures(t, p),
 			}
 		}
 	}
@@ -404,6 +406,10 @@ func drawWorld(t *rapid.T) World {
 	for id := int64(1); id <= int64(rapid.IntRange(0, 14).Draw(t, "nodes")); id++ {
 		p := rapid.SampledFrom(definitions).Draw(t, "pool")
 		n := testNode(id, p, rapid.SampledFrom(broker.NodeStates()).Draw(t, "state"))
+		if len(p.Variants) > 0 {
+			way := rapid.SampledFrom(p.Ways()).Draw(t, "variant")
+			n.Source, n.Variant = way.Source, way.Variants[0].Name
+		}
 		if rapid.Bool().Draw(t, "stale") {
 			n.Source.Generation = "g0"
 		}
@@ -472,6 +478,7 @@ func TestPlanSafety(t *testing.T) {
 		}
 		given := freeHosts(w)
 		seen := map[int64]bool{}
+		tries := map[string]int{} // creates of this plan, by pool and variant
 		started := map[string]int{}
 		creates, destroys := map[string]int{}, map[string]int{} // by account
 		for _, a := range actions {
@@ -508,6 +515,9 @@ func TestPlanSafety(t *testing.T) {
 			}
 			switch a.Kind {
 			case CreateNode:
+				if why := wrongVariant(w, definition[a.Pool], a, tries); why != "" {
+					t.Fatalf("pool %s: a node of variant %q would be made: %s", a.Pool, a.Variant, why)
+				}
 				total[a.Pool]++
 				if total[a.Pool] > definition[a.Pool].MaxNodes {
 					t.Fatalf("pool %s would exceed its maximum %d", a.Pool, definition[a.Pool].MaxNodes)
@@ -643,6 +653,7 @@ func perform(w World, actions []Action) World {
 					for _, n := range w.Nodes {
 						id = max(id, n.ID+1)
 					}
+					p, _ = p.As(a.Variant)
 					created := testNode(id, p, broker.NodeApplying)
 					occupy(&w, a.HostID, &created)
 					w.Busy[created.ID] = true
@@ -666,7 +677,12 @@ func perform(w World, actions []Action) World {
 			r := w.Rollouts[a.Pool]
 			switch a.Kind {
 			case StartRollout:
-				r = broker.Rollout{Pool: a.Pool, Generation: "g1", State: broker.RolloutRunning, Stale: a.Stale}
+				r = broker.Rollout{Pool: a.Pool, State: broker.RolloutRunning, Stale: a.Stale}
+				for _, p := range w.Pools {
+					if p.Name == a.Pool {
+						r.Generation = p.Generation()
+					}
+				}
 			case PauseRollout:
 				r.State = broker.RolloutPaused
 			default:
@@ -701,7 +717,14 @@ func finish(w World) World {
 			n.State = broker.NodeChecking
 		case broker.NodeChecking:
 			n.State, n.Touched = broker.NodeReady, false
-			delete(w.Health, n.Pool)
+			for _, p := range w.Pools {
+				if p.Name != n.Pool || !p.Current(*n) {
+					continue
+				}
+				if w.Health[p.Name] = succeeded(p, w.Health[p.Name], *n); w.Health[p.Name].Well() {
+					delete(w.Health, p.Name)
+				}
+			}
 		case broker.NodeReleasing:
 			n.Touched = false
 		case broker.NodeDestroying:
@@ -799,7 +822,7 @@ func TestPlanConverges(t *testing.T) {
 				continue
 			}
 			for _, n := range w.Nodes {
-				if n.Pool == p.Name && n.State == broker.NodeReady && n.Source.Generation != p.Source.Generation {
+				if n.Pool == p.Name && n.State == broker.NodeReady && !p.Current(n) {
 					t.Errorf("pool %s rests with stale node %d", p.Name, n.ID)
 				}
 			}

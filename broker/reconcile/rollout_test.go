@@ -116,7 +116,7 @@ func TestPlanRolloutKeepsStock(t *testing.T) {
 				floor = min(floor, p.FillLevel-1)
 			}
 			r := w.Rollouts[p.Name]
-			if r.Generation == "g1" && (r.State == broker.RolloutPaused || r.State == broker.RolloutAborted) {
+			if r.Generation == p.Generation() && (r.State == broker.RolloutPaused || r.State == broker.RolloutAborted) {
 				floor = p.FillLevel
 				if p.MaxAge > 0 && full == p.MaxNodes { // what ages is no business of a rollout
 					floor--
