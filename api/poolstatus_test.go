@@ -36,12 +36,25 @@ func TestPoolStatus(t *testing.T) {
 	f.status.Health = broker.PoolHealth{Failures: 13, LastFailure: at.Add(time.Minute), Message: "create: no such image", Class: broker.FailureConfiguration}
 	f.status.Changes = []broker.ScheduleChange{{At: at.Add(2 * time.Hour), Effective: broker.Effective{FillLevel: 2, MaxNodes: 4}}}
 	f.status.Rollout = broker.RolloutPaused
+	f.status.Variants = []broker.VariantStatus{
+		{Name: "spot", Ready: 1, Nodes: 2, Cools: at.Add(time.Hour), Failure: broker.VariantHealth{FailedAt: at, Class: broker.FailureNoCapacity, Message: "create: no room"}},
+		{Name: "on-demand"},
+	}
 	maps.Copy(want, map[string]any{
 		"max_nodes": 40.0, "window": "work", "base": map[string]any{"fill_level": 2.0, "max_nodes": 4.0}, "generation": "g1",
 		"failed": 6.0, "held": 7.0, "stale": 8.0, "expired": 9.0, "creates": 10.0, "destroys": 11.0, "unmet": 12.0,
 		"oldest_ready": "2026-11-24T08:00:00+00:00", "max_age": 86400.0, "rollout": "paused",
 		"failures": 13.0, "failure": "create: no such image", "failure_class": "configuration",
 		"last_failure": "2026-11-24T08:01:00+00:00", "next_try": "2026-11-24T09:00:00+00:00",
+		"variants": []any{
+			map[string]any{
+				"name": "spot", "ready": 1.0, "nodes": 2.0, "cools_until": "2026-11-24T09:00:00+00:00",
+				"failure": "create: no room", "failure_class": "no_capacity", "last_failure": "2026-11-24T08:00:00+00:00",
+			},
+			map[string]any{
+				"name": "on-demand", "ready": 0.0, "nodes": 0.0, "cools_until": nil, "failure": "", "failure_class": "", "last_failure": nil,
+			},
+		},
 		"changes": []any{map[string]any{"at": "2026-11-24T10:00:00+00:00", "fill_level": 2.0, "max_nodes": 4.0, "window": ""}},
 	})
 	a = send(t, http.MethodGet, url+"/api/v1/pools/small/status", "", asDemo)

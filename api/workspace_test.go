@@ -80,7 +80,7 @@ func TestHoldsAndWorkspaces(t *testing.T) {
 func TestNodeOperator(t *testing.T) {
 	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	n := broker.Node{
-		UID: "u", Since: at, Source: broker.Source{Generation: "g1"}, SessionID: 7, Attempts: 2, RetryAt: at, State: broker.NodeHeld,
+		UID: "u", Since: at, Source: broker.Source{Generation: "g1"}, Variant: "spot", SessionID: 7, Attempts: 2, RetryAt: at, State: broker.NodeHeld,
 		Hold: &broker.Hold{Reason: "why", By: "admin", Since: at, From: broker.NodeDestroying},
 	}
 	raw, err := encode(wireNode(broker.Tenant{ID: 1, IsAdmin: true}, n, nil))
@@ -93,7 +93,7 @@ func TestNodeOperator(t *testing.T) {
 	}
 	now := "2026-11-24T12:00:00+00:00"
 	want := map[string]any{
-		"state": "deployed", "condition": "held", "uid": "u", "generation": "g1", "since": now, "session_id": 7.0, "attempts": 2.0, "retry_at": now,
+		"state": "deployed", "condition": "held", "uid": "u", "generation": "g1", "variant": "spot", "since": now, "session_id": 7.0, "attempts": 2.0, "retry_at": now,
 		"hold": map[string]any{"reason": "why", "by": "admin", "since": now, "from": "destroying"},
 	}
 	for name := range want {

@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -260,6 +261,66 @@ func TestRolloutOfAVariant(t *testing.T) {
 		}
 		if got := w.stockByVariant(); got["near"] != 6 {
 			t.Errorf("stock %v, want all of near", got)
+		}
+		w.rest()
+	})
+}
+
+// Each variant is listed with its own variables, which see nothing of the others:
+// a leak is found in whichever, and no node is taken for vanished.
+func TestSweeperOfVariants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := new(zones)
+		z.set(map[string]broker.FailureClass{"near": broker.FailureNoCapacity})
+		p := variantPool(2, 6)
+		p.CreateTimeout, p.Sweep = 5*time.Minute, broker.Sweep{Interval: 10 * time.Minute, MaxDestroys: 5}
+		for i := range p.Variants {
+			p.Variants[i].Source.Sweeps = true
+		}
+		p.Source = p.Variants[0].Source
+		w := newWorld(t, z.cloud(), p)
+		w.start()
+		defer func() { w.stopLoop() }()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		z.set(nil)
+		time.Sleep(11 * time.Minute)
+		p.FillLevel = 4
+		w.pools.Set([]broker.Pool{p})
+		time.Sleep(time.Minute)
+		const leak = "00000000000000ff"
+		w.cloud.Appear(leak, "a")
+		var mu sync.Mutex
+		lists := map[string]int{}
+		_, stop := startSweeper(t, w, listerFunc(func(ctx context.Context, p broker.Pool) (broker.Listing, error) {
+			listing, err := w.cloud.List(ctx, p)
+			mu.Lock()
+			defer mu.Unlock()
+			lists[p.Source.Generation]++
+			listing.Nodes = slices.DeleteFunc(listing.Nodes, func(l broker.ListedNode) bool {
+				n, known := w.byUID(l.UID)
+				if l.UID == leak {
+					return p.Source.Generation != "g-far"
+				}
+				return known && n.Source.Generation != p.Source.Generation
+			})
+			return listing, err
+		}))
+		defer stop()
+		time.Sleep(time.Hour)
+		n, _ := w.byUID(leak)
+		if n.State != broker.NodeGone || n.Variant != "far" || n.Source.Generation != "g-far" {
+			t.Errorf("the leak is %+v, want a node of far that is gone", n)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if lists["g-near"] < 5 || lists["g-far"] < 5 {
+			t.Errorf("listings %v, want some of each variant", lists)
+		}
+		for _, n := range w.nodes() {
+			if n.UID != leak && n.Failure != "" && n.Variant == "far" {
+				t.Errorf("node %d: %s", n.ID, n.Failure)
+			}
 		}
 		w.rest()
 	})

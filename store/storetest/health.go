@@ -31,6 +31,11 @@ func (s *suite) testHealth(t *testing.T) {
 	set(a)
 	set(broker.PoolHealth{Pool: "b", LastFailure: start(), Message: "forgotten"})
 	set(broker.PoolHealth{Pool: "c"})
+	variants := broker.PoolHealth{Pool: "d", Variants: map[string]broker.VariantHealth{"near": {FailedAt: start(), Class: broker.FailureQuota}}}
+	set(variants)
+	same(t, "health of a pool that nothing but a variant failed of", health("d"), variants)
+	variants.Variants = nil
+	set(variants)
 	same(t, "health of a recovered pool", health("b"), broker.PoolHealth{Pool: "b"})
 	same(t, "health after the recovery", read(t, store, broker.ReadTx.PoolHealths), []broker.PoolHealth{a})
 
