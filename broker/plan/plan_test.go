@@ -252,3 +252,74 @@ func reconcileKinds(w reconcile.World) map[reconcile.Kind]int {
 	}
 	return kinds
 }
+
+// Variants are compared by name; what all of them have of the pool is told once.
+// Their order is told, and makes nothing stale.
+func TestVariants(t *testing.T) {
+	pool := func(generation, variables string, names ...string) broker.Pool {
+		p := testPool("a", 2, 4, generation)
+		p.Variables = json.RawMessage(`{` + variables + `}`)
+		for _, name := range names {
+			p.Variants = append(p.Variants, broker.Variant{
+				Name: name, Cooldown: 10 * time.Minute, Source: broker.Source{Template: p.Source.Template, Generation: generation + name},
+				Variables: json.RawMessage(`{"zone": "` + name + `", ` + variables + `}`),
+			})
+		}
+		if len(p.Variants) > 0 {
+			p.Source = p.Variants[0].Source
+		}
+		return p
+	}
+	secretly := pool("g1", `"size": "s"`, "x", "y")
+	secretly.Variants[1].Variables = json.RawMessage(`{"zone": {"$sensitive": "123"}, "size": "s"}`)
+	secretly.Variants[1].Source.Generation = "g2y"
+	longer := pool("g1", `"size": "s"`, "x", "y")
+	longer.Variants[0].Cooldown = time.Hour
+	tests := map[string]struct {
+		before, after  broker.Pool
+		fields, inputs []string
+		stale          int
+	}{
+		"nothing": {pool("g1", `"size": "s"`, "x", "y"), pool("g1", `"size": "s"`, "x", "y"), nil, nil, 0},
+		"order":   {pool("g1", `"size": "s"`, "x", "y"), pool("g1", `"size": "s"`, "y", "x"), []string{`variants ["x","y"] ["y","x"]`}, nil, 0},
+		"cooldown": {
+			pool("g1", `"size": "s"`, "x", "y"), longer, []string{`variants.x.cooldown "10m" "1h"`}, nil, 0,
+		},
+		"a variable of all": {
+			pool("g1", `"size": "s"`, "x", "y"), pool("g2", `"size": "l"`, "x", "y"),
+			[]string{`variables.size "s" "l"`}, []string{"variable size changed"}, 2,
+		},
+		"a secret variable of one": {
+			pool("g1", `"size": "s"`, "x", "y"), secretly, []string{`variants.y.variables.zone  `}, []string{"variable y.zone changed"}, 0,
+		},
+		"one more": {
+			pool("g1", `"size": "s"`, "x"), pool("g1", `"size": "s"`, "x", "y"),
+			[]string{`variants.y.cooldown  "10m"`, `variants ["x"] ["x","y"]`, `variants.y.variables.zone  "y"`}, []string{"variable y.zone added", "variant y added"}, 0,
+		},
+		"one less": {
+			pool("g1", `"size": "s"`, "x", "y"), pool("g1", `"size": "s"`, "y"),
+			[]string{`variants ["x","y"] ["y"]`, `variants.x.cooldown "10m" `}, []string{"variant x removed"}, 2,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			before, after := config(test.before), config(test.after)
+			p := plan.Compute(t0, before, after, plan.Full(t0, before, 8), plan.Options{MaskKey: []byte("key")})
+			var fields, inputs []string
+			for _, f := range p.Pools[0].Fields {
+				fields = append(fields, fmt.Sprintf("%s %s %s", f.Name, f.Old, f.New))
+			}
+			if g := p.Pools[0].Generation; g != nil {
+				for _, in := range g.Inputs {
+					inputs = append(inputs, fmt.Sprintf("%s %s %s", in.Kind, in.Name, in.How))
+				}
+			}
+			if diff := cmp.Diff([][]string{test.fields, test.inputs}, [][]string{fields, inputs}); diff != "" {
+				t.Errorf("fields and inputs (-want +got):\n%s", diff)
+			}
+			if got := p.Pools[0].Stock.Stale; got != test.stale || len(p.Pools[0].Stock.TurnStale) != test.stale {
+				t.Errorf("%d nodes are stale, want %d: %+v", got, test.stale, p.Pools[0].Stock)
+			}
+		})
+	}
+}

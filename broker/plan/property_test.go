@@ -75,19 +75,33 @@ func drawChange(t *rapid.T, start time.Time) change {
 		}
 		if rapid.IntRange(0, 3).Draw(t, "rolling out") == 0 {
 			c.world.Rollouts[p.Name] = broker.Rollout{
-				Pool: p.Name, Generation: rapid.SampledFrom([]string{"g0", "g1"}).Draw(t, "rollout to"),
+				Pool: p.Name, Generation: rapid.SampledFrom([]string{"g0", p.Generation()}).Draw(t, "rollout to"),
 				State: rapid.SampledFrom([]broker.RolloutState{broker.RolloutRunning, broker.RolloutPaused, broker.RolloutAborted, broker.RolloutDone}).Draw(t, "rollout state"),
 				Now:   rapid.IntRange(0, 3).Draw(t, "hurried") == 0,
 			}
 		}
 		if rapid.IntRange(0, 3).Draw(t, "failing") == 0 {
 			c.world.Health[p.Name] = broker.PoolHealth{
-				Pool: p.Name, Generation: rapid.SampledFrom([]string{"g0", "g1"}).Draw(t, "failed generation"),
-				Failures: rapid.IntRange(1, 6).Draw(t, "failures"), LastFailure: start.Add(-time.Duration(rapid.IntRange(0, 600).Draw(t, "ago")) * time.Second),
+				Pool: p.Name, Generation: rapid.SampledFrom([]string{"g0", p.Generation()}).Draw(t, "failed generation"),
+				Failures: rapid.IntRange(0, 6).Draw(t, "failures"), LastFailure: start.Add(-time.Duration(rapid.IntRange(0, 600).Draw(t, "ago")) * time.Second),
+				Variants: drawFailures(t, start, p),
 			}
 		}
 	}
 	return c
+}
+
+// drawFailures gives some of the variants of a pool no capacity, at some time.
+func drawFailures(t *rapid.T, start time.Time, p broker.Pool) map[string]broker.VariantHealth {
+	all := make(map[string]broker.VariantHealth)
+	for _, v := range p.Variants {
+		if rapid.Bool().Draw(t, "no capacity") {
+			all[v.Name] = broker.VariantHealth{
+				FailedAt: start.Add(-time.Duration(rapid.IntRange(0, 1200).Draw(t, "failed")) * time.Second), Class: broker.FailureNoCapacity,
+			}
+		}
+	}
+	return all
 }
 
 func drawPool(t *rapid.T, name string) broker.Pool {
@@ -100,7 +114,7 @@ func drawPool(t *rapid.T, name string) broker.Pool {
 			Duration: time.Duration(rapid.IntRange(5, 150).Draw(t, "minutes open")) * time.Minute, FillLevel: level, MaxNodes: max(1, level+rapid.IntRange(0, 3).Draw(t, "room")),
 		})
 	}
-	return broker.Pool{
+	p := broker.Pool{
 		// Nodes of this plan don't get so old within it: when these go is by chance.
 		Schedule: windows, MaxAge: rapid.SampledFrom([]time.Duration{0, 0, 100 * time.Hour}).Draw(t, "max age"),
 		Rollout: broker.RolloutSettings{
@@ -112,6 +126,12 @@ func drawPool(t *rapid.T, name string) broker.Pool {
 		Ready: broker.ReadyCheck{SSH: true, Timeout: time.Hour}, Contextualize: broker.ContextualizeSSH,
 		Source: broker.Source{Template: "t", Generation: rapid.SampledFrom([]string{"g0", "g1", "g1"}).Draw(t, "generation")},
 	}
+	for i := range max(0, rapid.IntRange(-3, 2).Draw(t, "variants")) {
+		v := broker.Variant{Name: []string{"near", "far"}[i], Cooldown: time.Duration(rapid.IntRange(1, 20).Draw(t, "cooldown")) * time.Minute, Source: p.Source}
+		v.Source.Generation = []string{p.Source.Generation, "g2"}[i]
+		p.Variants = append(p.Variants, v)
+	}
+	return p
 }
 
 func (c *change) drawNode(t *rapid.T, start time.Time, p broker.Pool, id int64) {
@@ -125,6 +145,10 @@ func (c *change) drawNode(t *rapid.T, start time.Time, p broker.Pool, id int64) 
 		broker.NodePlanned, broker.NodeApplying, broker.NodeChecking, broker.NodeReleasing, broker.NodeFailed, broker.NodeDestroying,
 		broker.NodeHeld,
 	}).Draw(t, "state")
+	if len(p.Variants) > 0 {
+		v := rapid.SampledFrom(p.Variants).Draw(t, "variant")
+		n.Source, n.Variant = v.Source, v.Name
+	}
 	if rapid.IntRange(0, 3).Draw(t, "older") == 0 {
 		n.Source.Generation = "g0"
 	}
@@ -430,6 +454,10 @@ func TestPlanIsAFunction(t *testing.T) {
 			other := c
 			other.after.Pools = slices.Clone(c.after.Pools)
 			other.after.Pools[i].Source.Generation = "another"
+			if variants := slices.Clone(c.after.Pools[i].Variants); len(variants) > 0 {
+				variants[0].Source.Generation = "another"
+				other.after.Pools[i].Variants = variants
+			}
 			if id := other.plan(start).ID; id == first.ID {
 				rt.Errorf("pool %s is made from something else, and the id is the same", c.after.Pools[i].Name)
 			}
