@@ -323,3 +323,29 @@ func TestVariants(t *testing.T) {
 		})
 	}
 }
+
+// A forecast makes nodes of the variant that the loop would take, and remembers
+// which one had no capacity.
+func TestForecastOfVariants(t *testing.T) {
+	p := testPool("a", 3, 6, "g1")
+	p.Concurrency = 1
+	for _, name := range []string{"near", "far"} {
+		p.Variants = append(p.Variants, broker.Variant{Name: name, Cooldown: 7 * time.Minute, Source: broker.Source{Template: "t", Generation: "g-" + name}})
+	}
+	p.Source = p.Variants[0].Source
+	w := reconcile.World{Runs: 8, Health: map[string]broker.PoolHealth{"a": {
+		Pool: "a", Generation: p.Generation(),
+		Variants: map[string]broker.VariantHealth{"near": {FailedAt: t0.Add(-time.Minute), Class: broker.FailureNoCapacity}},
+	}}}
+	got := plan.Compute(t0, config(p), config(p), w, plan.Options{})
+	var reasons []string
+	for _, a := range got.Actions {
+		if a.Kind == reconcile.CreateNode {
+			reasons = append(reasons, a.Reason)
+		}
+	}
+	const far = "variant far, since near had no_capacity"
+	if diff := cmp.Diff([]string{far, far, far}, reasons); diff != "" {
+		t.Errorf("creates (-want +got):\n%s", diff)
+	}
+}

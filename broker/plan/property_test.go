@@ -81,6 +81,9 @@ func drawChange(t *rapid.T, start time.Time) change {
 			}
 		}
 		if rapid.IntRange(0, 3).Draw(t, "failing") == 0 {
+			if i := slices.IndexFunc(c.after.Pools, func(after broker.Pool) bool { return after.Name == p.Name }); i >= 0 {
+				p = c.after.Pools[i]
+			}
 			c.world.Health[p.Name] = broker.PoolHealth{
 				Pool: p.Name, Generation: rapid.SampledFrom([]string{"g0", p.Generation()}).Draw(t, "failed generation"),
 				Failures: rapid.IntRange(0, 6).Draw(t, "failures"), LastFailure: start.Add(-time.Duration(rapid.IntRange(0, 600).Draw(t, "ago")) * time.Second),
@@ -334,7 +337,7 @@ func eventLine(e broker.Event, start time.Time, last int64) string {
 	case e.Kind != broker.EventNode:
 		return ""
 	case to == broker.NodeApplying && e.NodeID > last:
-		return line(reconcile.CreateNode, e.NodeID, 0)
+		return line(reconcile.CreateNode, e.NodeID, 0) + " " + e.Message // it names the variant
 	case to == broker.NodeApplying:
 		return line(reconcile.ApplyNode, e.NodeID, 0)
 	case to == broker.NodeDestroying:
@@ -370,7 +373,11 @@ func announced(c change, start time.Time, p plan.Plan) (lines []string) {
 		if a.NewNode > 0 {
 			created = fmt.Sprintf(" new %d", a.NewNode)
 		}
-		lines = append(lines, fmt.Sprintf("%v %s %s %d%s session %d", when(start, a.At), a.Kind, a.Pool, a.NodeID, created, a.SessionID))
+		l := fmt.Sprintf("%v %s %s %d%s session %d", when(start, a.At), a.Kind, a.Pool, a.NodeID, created, a.SessionID)
+		if a.Kind == reconcile.CreateNode {
+			l += " " + a.Reason
+		}
+		lines = append(lines, l)
 	}
 	return lines
 }

@@ -391,8 +391,12 @@ func drawWorld(t *rapid.T) World {
 			w.Health[name] = broker.PoolHealth{
 				Pool: name, Generation: p.Generation(), Failures: rapid.IntRange(0, 12).Draw(t, "failures"),
 				LastFailure: t0.Add(-time.Duration(rapid.IntRange(0, 900).Draw(t, "ago")) * time.Second),
-				Variants:    drawFailures(t, p),
 			}
+		}
+		if failures := drawFailures(t, p); len(failures) > 0 {
+			h := w.Health[name]
+			h.Pool, h.Generation, h.Variants = name, p.Generation(), failures
+			w.Health[name] = h
 		}
 	}
 	for id := range int64(rapid.IntRange(0, 3).Draw(t, "sessions")) {

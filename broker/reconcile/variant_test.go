@@ -105,6 +105,10 @@ func TestPlanVariants(t *testing.T) {
 	plain := testPool("a", 3, 9)
 	older := plain
 	older.Source.Generation = "g-demand"
+	many := []broker.Node{}
+	for id := int64(1); id <= 9; id++ {
+		many = append(many, of(id, "spot", broker.NodeFailed))
+	}
 	tests := []struct {
 		name   string
 		nodes  []broker.Node
@@ -140,6 +144,12 @@ func TestPlanVariants(t *testing.T) {
 			name:   "all cool down: nothing is made before the first is free",
 			health: broker.PoolHealth{Failures: 1, LastFailure: t0.Add(-time.Minute), Variants: health(2*time.Minute, time.Minute)},
 			due:    t0.Add(8 * time.Minute),
+		},
+		{
+			name:   "and no destroy is urgent",
+			nodes:  many,
+			health: broker.PoolHealth{Failures: 1, LastFailure: t0.Add(-time.Minute), Variants: health(2*time.Minute, time.Minute)},
+			want:   []string{"destroy_node : ", "destroy_node : ", "destroy_node : ", "destroy_node : "},
 		},
 		{
 			name:   "all had none: one node each, after their cooldowns",
