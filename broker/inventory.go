@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -77,11 +78,8 @@ func (n Node) RunEnvironment() Environment {
 		return e
 	}
 	both := make(map[string]string, len(e.Credentials)+len(n.Host.Credentials))
-	for _, from := range []map[string]string{e.Credentials, n.Host.Credentials} {
-		for name, reference := range from {
-			both[name] = reference
-		}
-	}
+	maps.Copy(both, e.Credentials)
+	maps.Copy(both, n.Host.Credentials)
 	e.Credentials = both
 	return e
 }

@@ -45,7 +45,8 @@ func hostFields() []hostField {
 		},
 		{
 			"bmc", "`{ address = ADDRESS, kind = KIND }`", "How its power is switched, for the module: `kind` is what that knows, such as `\"redfish\"` or `\"ipmi\"`.",
-			schema{"type": "object", "properties": schema{"address": schema{"type": "string"}, "kind": schema{"type": "string"}}, "required": []string{"address"}, "additionalProperties": false}, nil,
+			schema{"type": "object", "properties": schema{"address": schema{"type": "string"}, "kind": schema{"type": "string"}}, "required": []string{"address"}, "additionalProperties": false},
+			nil,
 			func(h *broker.Host, v cty.Value) (wrong complaint) {
 				h.BMC, wrong = bmcOf(v)
 				return wrong
@@ -54,14 +55,17 @@ func hostFields() []hostField {
 		{
 			"credentials", "an object of references, `\"file:PATH\"` or `\"env:NAME\"`",
 			"Variables of the environment of the runs that make and destroy nodes on it, as `credentials` of a pool; these come first.",
-			schema{"type": "object", "additionalProperties": schema{"type": "string", "pattern": "^(file:/|env:)"}}, nil,
+			schema{"type": "object", "additionalProperties": schema{"type": "string", "pattern": "^(file:/|env:)"}},
+			nil,
 			func(h *broker.Host, v cty.Value) (wrong complaint) {
 				h.Credentials, wrong = credentialsOf(v)
 				return wrong
 			},
 		},
 		{
-			"attributes", "an object of texts, numbers and booleans", "What pools choose by, and modules are told, such as `arch` and `site`.", schema{"type": "object"}, nil,
+			"attributes", "an object of texts, numbers and booleans", "What pools choose by, and modules are told, such as `arch` and `site`.",
+			schema{"type": "object"},
+			nil,
 			func(h *broker.Host, v cty.Value) (wrong complaint) {
 				h.Data, wrong = attributesOf(v)
 				return wrong

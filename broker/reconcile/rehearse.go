@@ -313,7 +313,7 @@ func (r *rehearsal) moveRollout(a Action) {
 		rollout.State, rollout.Reason = broker.RolloutPaused, a.Reason
 	case FinishRollout:
 		rollout.State, rollout.Now, rollout.Reason = broker.RolloutDone, false, ""
-	case ExpireSession, AbandonSession, ReleaseNode, ReturnNode, RevokeNode, DestroyNode, CreateNode, ApplyNode, CheckNode, HoldNode, ForgetNode:
+	case ExpireSession, AbandonSession, ReleaseNode, ReturnNode, RevokeNode, DestroyNode, CreateNode, ApplyNode, CheckNode, HoldNode, ForgetNode, MendHost:
 	}
 	r.world.Rollouts[a.Pool] = rollout
 }
