@@ -32,9 +32,12 @@ func checkModules(file *config.File) hcl.Diagnostics {
 	var checker terraform.Checker
 	var found []finding
 	for _, p := range file.Pools {
-		problems, secrets := checker.Check(p)
-		for _, problem := range problems {
-			found = append(found, finding{Problem: problem, pool: p, secrets: secrets})
+		// Variants bring variables of their own; what is wrong in all is told once.
+		for _, way := range p.Ways() {
+			problems, secrets := checker.Check(way)
+			for _, problem := range problems {
+				found = append(found, finding{Problem: problem, pool: p, secrets: secrets})
+			}
 		}
 	}
 	return moduleDiagnostics(file, found)
