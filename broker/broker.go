@@ -36,10 +36,11 @@ type Config struct {
 	Reloader       Reloader   // for Reload and LastReload alone
 	Outlook        Outlook    // nil: pools have no schedules, and never rest
 
-	// For snapshots alone: the modules, and how many Terraform runs may be in flight
-	// at once. Both may be zero.
+	// For snapshots alone: the modules, how many Terraform runs may be in flight at
+	// once, and the turns that pools have had. All may be zero.
 	Modules ModuleReader
 	Runs    int
+	Turns   func() map[string]PoolTurn
 
 	Log *slog.Logger
 	Now func() time.Time

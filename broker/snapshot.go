@@ -43,6 +43,15 @@ type Snapshot struct {
 	Health   []PoolHealth       `json:"health,omitempty"`   // without messages
 	Rollouts []Rollout          `json:"rollouts,omitempty"` // without reasons
 	Observed map[string]Timings `json:"observed,omitempty"` // by pool
+	// Turns are by pool. A broker that starts knows none.
+	Turns map[string]PoolTurn `json:"turns,omitempty"`
+}
+
+// PoolTurn tells when a pool last had a create and a destroy started, so that pools
+// with equal claims take turns. Both count up together, over all pools; 0 is never.
+type PoolTurn struct {
+	Create  int `json:"create,omitempty"`
+	Destroy int `json:"destroy,omitempty"`
 }
 
 // SnapshotNode is a node in brief.
@@ -90,7 +99,11 @@ func (b *Broker) Snapshot(ctx context.Context, actor Tenant) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	running.MaskKey = key
-	return TakeSnapshot(ctx, b.cfg.Store, b.cfg.Now(), running)
+	s, err := TakeSnapshot(ctx, b.cfg.Store, b.cfg.Now(), running)
+	if err == nil && b.cfg.Turns != nil {
+		s.Turns = b.cfg.Turns()
+	}
+	return s, err
 }
 
 // SetPoolsDir says in which directory the pools' file lies that the pools are from.

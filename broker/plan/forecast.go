@@ -89,16 +89,13 @@ func (c *computation) renamed(w reconcile.World) reconcile.World {
 	for name, h := range w.Health {
 		health[now(name)] = h
 	}
-	turns := make(map[string]reconcile.Turn, len(w.Turns))
-	for name, t := range w.Turns {
-		turns[now(name)] = t
-	}
 	rollouts := make(map[string]broker.Rollout, len(w.Rollouts))
 	for name, r := range w.Rollouts {
 		r.Pool = now(name)
 		rollouts[r.Pool] = r
 	}
-	w.Health, w.Turns, w.Rollouts = health, turns, rollouts
+	// Turns stay as they are: the loop knows none of a name that is new, either.
+	w.Health, w.Rollouts = health, rollouts
 	return w
 }
 

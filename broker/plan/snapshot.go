@@ -29,6 +29,10 @@ func World(s broker.Snapshot, running bool) reconcile.World {
 	for _, r := range s.Rollouts {
 		w.Rollouts[r.Pool] = r
 	}
+	w.Turns = make(map[string]reconcile.Turn, len(s.Turns))
+	for pool, t := range s.Turns {
+		w.Turns[pool] = reconcile.Turn(t)
+	}
 	pools := make(map[int64]string, len(s.Nodes))
 	for _, n := range s.Nodes {
 		pools[n.ID] = n.Pool

@@ -118,6 +118,18 @@ func (l *Loop) Change(fn func() error) error {
 	return fn()
 }
 
+// Turns gives when pools were last served: see [World]. It waits for the end of a
+// pass that is under way.
+func (l *Loop) Turns() map[string]broker.PoolTurn {
+	l.passing.Lock()
+	defer l.passing.Unlock()
+	all := make(map[string]broker.PoolTurn, len(l.turns.byPool))
+	for pool, t := range l.turns.byPool {
+		all[pool] = broker.PoolTurn(t)
+	}
+	return all
+}
+
 // Run makes passes until ctx ends, and returns when all of its workers have.
 // Terraform runs in flight go on by themselves; the next Run adopts them.
 func (l *Loop) Run(ctx context.Context) {

@@ -184,12 +184,14 @@ func (s *server) noSecrets(text string) {
 }
 
 type apiEvent struct {
-	Seq     int64  `json:"seq"`
-	NodeID  int64  `json:"node_id"`
-	Kind    string `json:"kind"`
-	From    string `json:"from"`
-	To      string `json:"to"`
-	Message string `json:"message"`
+	Seq     int64     `json:"seq"`
+	At      time.Time `json:"at"`
+	Pool    string    `json:"pool"`
+	NodeID  int64     `json:"node_id"`
+	Kind    string    `json:"kind"`
+	From    string    `json:"from"`
+	To      string    `json:"to"`
+	Message string    `json:"message"`
 }
 
 // events are all of the broker's, by the command line.

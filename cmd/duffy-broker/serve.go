@@ -193,7 +193,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	workspaces := new(engineWorkspaces)
 	runs := terraformRuns(ctx, log, file.Terraform)
 	d.broker = broker.New(broker.Config{
-		Modules: keptModules{dir.path}, Runs: runs,
+		Modules: keptModules{dir.path}, Runs: runs, Turns: func() map[string]broker.PoolTurn { return d.loop.Turns() },
 		Store: store, Contextualizer: contextualizer, Keys: keys, ImportedKeys: secret.Bcrypt{}, Pools: d.pools, Log: log, Now: time.Now,
 		Logs: engineLogs{&d}, Workspaces: workspaces, Reloader: d.reloader, Outlook: reconcile.Outlook{}, Wake: func() { d.loop.Wake() },
 	})
