@@ -191,17 +191,16 @@ func (c *clientele) take(wants func(ready, stale int) int) (session int64, err e
 	if err != nil {
 		return 0, err
 	}
-	stale := 0
+	ready, stale := 0, 0 // as nodes have it: the pool could leave out what it does not lend
 	for _, n := range list.Nodes {
-		if _, old := c.old[strings.TrimPrefix(n.Hostname, "node-")]; old && n.State == "ready" {
+		if n.State != "ready" {
+			continue
+		}
+		ready++
+		if _, old := c.old[strings.TrimPrefix(n.Hostname, "node-")]; old {
 			stale++
 		}
 	}
-	_, pool, err := c.call("admin", "GET", "/pools/busy", nil)
-	if err != nil {
-		return 0, err
-	}
-	ready := pool.Pool.Levels["ready"]
 	quantity := wants(ready, stale)
 	if quantity == 0 {
 		return 0, nil
