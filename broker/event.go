@@ -26,7 +26,7 @@ const (
 	EventSession EventKind = "session" // a session changed its state or its end
 	EventTenant  EventKind = "tenant"  // a tenant was made or changed
 	EventRollout EventKind = "rollout" // a rollout began, ended, was paused or resumed
-	EventPool    EventKind = "pool"    // a pool was renamed
+	EventPool    EventKind = "pool"    // a pool was renamed, or an output that it follows has a new value, or none
 	EventReload  EventKind = "reload"  // the pools were read again, or refused
 	EventHost    EventKind = "host"    // a host of an inventory was made or changed; NodeID is its id
 )

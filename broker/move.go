@@ -22,7 +22,7 @@ func MovedName(moves []Move, name string) string {
 }
 
 // MovePools gives the nodes of renamed pools, in every state, their rollouts, and
-// what is remembered of their failures, to the pools' new names: all or nothing. Sessions
+// what is remembered of their failures and of the outputs that they follow, to the pools' new names: all or nothing. Sessions
 // keep the names that they were given. It may be called again: a name that nothing
 // belongs to is passed over. An event tells of each move that moved something.
 //
@@ -49,6 +49,9 @@ func (b *Broker) MovePools(ctx context.Context, moves []Move) error {
 				return err
 			}
 			if err := moveRollout(tx, m); err != nil {
+				return err
+			}
+			if err := moveFollowed(tx, m); err != nil {
 				return err
 			}
 			message := fmt.Sprintf("renamed from %q, with %d nodes", m.From, len(nodes))
@@ -78,7 +81,11 @@ func (b *Broker) pending(ctx context.Context, moves []Move) (pending []Move, err
 			if err != nil {
 				return err
 			}
-			if len(nodes) > 0 || !health.Well() || rollout.State != "" {
+			followed, err := tx.Followed(m.From)
+			if err != nil {
+				return err
+			}
+			if len(nodes) > 0 || !health.Well() || rollout.State != "" || followed.Base != "" {
 				pending = append(pending, m)
 			}
 		}

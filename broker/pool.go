@@ -46,7 +46,8 @@ type Source struct {
 	// Variables are the module's inputs other than `broker`, sealed by the
 	// provisioner: they may hold secrets.
 	Variables json.RawMessage `json:"variables,omitempty"`
-	// Generation is the hash of template and variables.
+	// Generation is the hash of template, variables, environment, and of new values
+	// of outputs that the pool follows.
 	Generation string `json:"generation"`
 	// Sweeps: the module can list what exists of its nodes, see [Lister].
 	Sweeps bool `json:"sweeps,omitempty"`
@@ -92,6 +93,11 @@ type Pool struct {
 	HourlyCost float64 `json:"hourly_cost,omitempty"`
 	// Labels are for people and programs that read them; the broker does not.
 	Labels map[string]string `json:"labels,omitempty"`
+
+	// Follow names outputs of the module whose new values make nodes stale.
+	Follow Follow `json:"follow,omitzero"`
+	// Followed is what is known of them.
+	Followed Followed `json:"followed,omitzero"`
 
 	// Variants are the ways to make a node, the one to take first first; nil where
 	// Variables say it all.

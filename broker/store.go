@@ -74,6 +74,9 @@ type ReadTx interface {
 	// Rollouts gives all records, ordered by pool.
 	Rollouts() ([]Rollout, error)
 
+	// Followed gives a zero record, with the name set, for a pool without one.
+	Followed(pool string) (Followed, error)
+
 	// Events gives events with a sequence number above after, oldest first, at
 	// most limit of them.
 	Events(after int64, limit int) ([]Event, error)
@@ -152,6 +155,9 @@ type Tx interface {
 
 	// SetRollout stores r; a record without a state is removed.
 	SetRollout(r Rollout) error
+
+	// SetFollowed stores f; a record without a base is removed.
+	SetFollowed(f Followed) error
 
 	// AppendEvent stores e and sets its Seq, one above the highest ever given.
 	AppendEvent(e *Event) error

@@ -71,7 +71,7 @@ func (t *tx) checkNodes(report func(error)) {
 	})
 	t.compare(report, bucketNodesByState, byState)
 	t.compare(report, bucketNodesByUID, byUID)
-	for _, bucket := range []string{bucketMeta, bucketPoolHealth, bucketRollouts} {
+	for _, bucket := range []string{bucketMeta, bucketPoolHealth, bucketRollouts, bucketFollowed} {
 		if err := t.scan(bucket, nil, func(_, _ []byte) bool { return true }); err != nil {
 			report(err)
 		}

@@ -17,6 +17,7 @@
 //	tenants_by_name    name -> id
 //	pool_health        pool -> PoolHealth
 //	rollouts           pool -> Rollout
+//	followed           pool -> Followed
 //	events             seq -> Event
 //	events_by_time     time, seq
 //	events_by_session  session, seq

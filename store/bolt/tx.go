@@ -41,6 +41,8 @@ const (
 	bucketHosts        = "hosts"
 	bucketHostsByState = "hosts_by_state"
 	bucketHostClaims   = "host_claims"
+
+	bucketFollowed = "followed"
 )
 
 func buckets() []string {
@@ -56,7 +58,7 @@ func addedBuckets() []string {
 	return []string{
 		bucketRuns, bucketRunsByNode, bucketRunLogs,
 		bucketEventsBySession, bucketIdempotency, bucketIdempotencyByTime, bucketHandouts, bucketRollouts,
-		bucketHosts, bucketHostsByState, bucketHostClaims,
+		bucketHosts, bucketHostsByState, bucketHostClaims, bucketFollowed,
 	}
 }
 

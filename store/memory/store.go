@@ -23,6 +23,7 @@ type Store struct {
 	tenants    map[int64]broker.Tenant
 	health     map[string]broker.PoolHealth
 	rollouts   map[string]broker.Rollout
+	followed   map[string]broker.Followed
 	events     []broker.Event // by sequence number
 	idempotent map[string]broker.Idempotency
 	handouts   map[string]broker.Handouts
@@ -46,7 +47,7 @@ var _ broker.Store = (*Store)(nil)
 func New() *Store {
 	return &Store{
 		nodes: make(map[int64]broker.Node), terraform: make(map[string][]byte), sessions: make(map[int64]broker.Session),
-		tenants: make(map[int64]broker.Tenant), health: make(map[string]broker.PoolHealth), rollouts: make(map[string]broker.Rollout),
+		tenants: make(map[int64]broker.Tenant), health: make(map[string]broker.PoolHealth), rollouts: make(map[string]broker.Rollout), followed: make(map[string]broker.Followed),
 		runs: make(map[int64]broker.Run), runLogs: make(map[int64][]byte),
 		version: 1, nodeChanges: make(map[int64]broker.Version), sessChanges: make(map[int64]broker.Version),
 		idempotent: make(map[string]broker.Idempotency), handouts: make(map[string]broker.Handouts),

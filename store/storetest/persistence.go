@@ -14,16 +14,17 @@ func (s *suite) testPersistence(t *testing.T) {
 	t.Run("reopen", func(t *testing.T) {
 		store := s.open(t)
 		var (
-			n       broker.Node
-			session broker.Session
-			tenant  broker.Tenant
-			health  broker.PoolHealth
-			rollout broker.Rollout
-			event   broker.Event
-			idem    broker.Idempotency
-			h       broker.Host
+			n        broker.Node
+			session  broker.Session
+			tenant   broker.Tenant
+			health   broker.PoolHealth
+			rollout  broker.Rollout
+			followed broker.Followed
+			event    broker.Event
+			idem     broker.Idempotency
+			h        broker.Host
 		)
-		for _, p := range []any{&n, &session, &tenant, &health, &rollout, &event, &idem, &h} {
+		for _, p := range []any{&n, &session, &tenant, &health, &rollout, &followed, &event, &idem, &h} {
 			fill(p)
 		}
 		identity := broker.Identity{ID: broker.NewUUID(), CreatedAt: start()}
@@ -36,6 +37,7 @@ func (s *suite) testPersistence(t *testing.T) {
 				func() error { return tx.CreateTenant(&tenant) },
 				func() error { return tx.SetPoolHealth(health) },
 				func() error { return tx.SetRollout(rollout) },
+				func() error { return tx.SetFollowed(followed) },
 				func() error { return tx.AppendEvent(&event) },
 				func() error { return tx.SetIdempotency(idem) },
 				func() error { return tx.AddHandouts(1, "a", 2) },
@@ -56,6 +58,7 @@ func (s *suite) testPersistence(t *testing.T) {
 		same(t, "tenant", read(t, store, tenantByName(tenant.Name)), tenant)
 		same(t, "health", read(t, store, broker.ReadTx.PoolHealths), []broker.PoolHealth{health})
 		same(t, "rollouts", read(t, store, broker.ReadTx.Rollouts), []broker.Rollout{rollout})
+		same(t, "followed", read(t, store, func(tx broker.ReadTx) (broker.Followed, error) { return tx.Followed(followed.Pool) }), followed)
 		same(t, "events", read(t, store, events(0, 10)), []broker.Event{event})
 		same(t, "idempotency", read(t, store, idempotency(idem.TenantID, idem.Key)), idem)
 		same(t, "hand-outs", read(t, store, broker.ReadTx.Handouts), []broker.Handouts{{TenantID: 1, Pool: "a", Nodes: 2}})

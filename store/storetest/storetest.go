@@ -42,6 +42,7 @@ func Run(t *testing.T, open Opener, abilities ...Ability) {
 	t.Run("tenants", s.testTenants)
 	t.Run("health", s.testHealth)
 	t.Run("rollouts", s.testRollouts)
+	t.Run("followed", s.testFollowed)
 	t.Run("events", s.testEvents)
 	t.Run("runs", s.testRuns)
 	t.Run("idempotency", s.testIdempotency)
