@@ -256,6 +256,8 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 		MaxAge:          s.maxAge.or(0),
 		HourlyCost:      s.hourlyCost.or(0),
 		Labels:          s.labels.or(nil),
+
+		Follow: s.follow.or(broker.Follow{}),
 	}
 	p.Schedule = l.windows(s, p)
 	p.Variants = l.variants(s)

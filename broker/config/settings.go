@@ -54,6 +54,8 @@ type settings struct {
 
 	hourlyCost setting[float64]
 	labels     setting[map[string]string]
+
+	follow setting[broker.Follow]
 }
 
 // variables are the inputs of a module, each as canonical JSON.
@@ -127,6 +129,7 @@ func readSettings(b *block) settings {
 			s.maxSurge, s.maxUnavailable, s.pauseAfter, s.serveStale = surge, unavailable, pause, serve
 		}
 	}
+	s.follow = readFollow(b)
 	blocks = b.blocks("sweep", "How what exists is compared with the records, where the module can list it: see [sweep.md](sweep.md).")
 	b.l.once(blocks)
 	for i, sweep := range blocks {
@@ -179,6 +182,8 @@ func (s settings) over(base settings) settings {
 
 		hourlyCost: s.hourlyCost.over(base.hourlyCost),
 		labels:     s.labels.over(base.labels),
+
+		follow: s.follow.over(base.follow),
 	}
 }
 

@@ -137,6 +137,11 @@ defaults {
     serve_stale     = true
   }
 
+  follow {
+    outputs = ["image_id"]
+    every   = "6h"
+  }
+
   sweep {
     interval     = "10m"
     max_destroys = 5

@@ -1,0 +1,11 @@
+pool "a" {
+  module = "../modules/local"
+
+  follow {
+    outputs = ["a"]
+  }
+
+  follow {
+    outputs = ["b"]
+  }
+}

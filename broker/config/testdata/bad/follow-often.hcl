@@ -1,0 +1,8 @@
+pool "a" {
+  module = "../modules/local"
+
+  follow {
+    outputs = ["image_id"]
+    every   = "30s"
+  }
+}

@@ -1,0 +1,7 @@
+pool "a" {
+  module = "../modules/local"
+
+  follow {
+    every = "1h"
+  }
+}
