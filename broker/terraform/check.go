@@ -103,7 +103,7 @@ func (t *knownModule) examine(p broker.Pool) (variables map[string]any, canonica
 	if t.unreadable != nil {
 		return nil, nil, nil, t.unreadable
 	}
-	problems = t.module.checkContract(variables)
+	problems = append(t.module.checkContract(variables), t.module.checkFollow(p.Follow)...)
 	if t.swept {
 		problems = append(problems, t.sweep.checkVariables(variables, "its sweep configuration's")...)
 	}

@@ -56,7 +56,7 @@ func (i *Inspector) Inspect(p broker.Pool) (broker.Source, broker.Module, error)
 	if t.err != nil {
 		return fail(treeProblem(t.err))
 	}
-	return broker.Source{Template: t.hash, Generation: generation(t.hash, canonical, p.Environ), Sweeps: hasSweep(root)}, t.module, nil
+	return broker.Source{Template: t.hash, Generation: p.GenerationOver(generation(t.hash, canonical, p.Environ)), Sweeps: hasSweep(root)}, t.module, nil
 }
 
 func readTree(root string) (t moduleTree) {

@@ -29,7 +29,7 @@ type Problem struct {
 	// a file name there is no place.
 	ModuleRange hcl.Range
 	// Argument is the pool's argument that it is about: "module", "variables",
-	// "credentials" or "provider_sharing".
+	// "credentials", "provider_sharing" or "follow".
 	Argument string
 	// Variable is the one among the pool's variables, or "".
 	Variable string

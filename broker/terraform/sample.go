@@ -35,23 +35,31 @@ func (e *Engine) Sample(ctx context.Context, p broker.Pool) ([]string, error) {
 	}
 	r.timeout = p.CreateTimeout
 	defer func() { _ = os.RemoveAll(r.dir) }()
-	if err := e.prepare(r); err != nil {
+	if err := e.look(ctx, r); err != nil {
 		return nil, err
 	}
-	if err := e.start(ctx, r, "-lock=false"); err != nil {
-		return nil, err
+	return planned(r.output())
+}
+
+// look makes a plan in the directory of r, which is nobody else's.
+func (e *Engine) look(ctx context.Context, r run, flags ...string) error {
+	if err := e.prepare(r); err != nil {
+		return err
+	}
+	if err := e.start(ctx, r, append([]string{"-lock=false"}, flags...)...); err != nil {
+		return err
 	}
 	if err := e.wait(ctx, r); err != nil {
 		if process := e.process(r); process != nil { // it only looks: it can be killed without harm
 			_ = syscall.Kill(-process.cmd.Process.Pid, syscall.SIGKILL)
 			<-process.done
 		}
-		return nil, err
+		return err
 	}
 	if out := e.outcome(r); out.err != nil {
-		return nil, r.failed(&broker.Failure{Class: cmp.Or(out.class, broker.FailureOther), Err: out.err}, nil)
+		return r.failed(&broker.Failure{Class: cmp.Or(out.class, broker.FailureOther), Err: out.err}, nil)
 	}
-	return planned(r.output())
+	return nil
 }
 
 // planned reads from the output of a plan which resources it would create.

@@ -89,7 +89,7 @@ func (e *Engine) Prepare(ctx context.Context, p broker.Pool) (broker.Source, err
 		return fail(problems...)
 	}
 	e.warn(ctx, p, hash)
-	source := broker.Source{Template: hash, Generation: generation(hash, canonical, p.Environ), Sweeps: hasSweep(root)}
+	source := broker.Source{Template: hash, Generation: p.GenerationOver(generation(hash, canonical, p.Environ)), Sweeps: hasSweep(root)}
 	if len(variables) > 0 {
 		source.Variables, err = e.sealVariables(source.Generation, canonical)
 	}
