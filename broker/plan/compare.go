@@ -176,9 +176,33 @@ func (c *computation) generation(s side) *GenerationChange {
 		}
 	}
 	if len(change.Inputs) == 0 {
+		change.Inputs = followInputs(s)
+	}
+	if len(change.Inputs) == 0 {
 		change.Inputs = []Input{{InputHash, "", "changed"}}
 	}
 	return change
+}
+
+// followInputs are the outputs that only one side follows, and whose value counts
+// there.
+func followInputs(s side) (inputs []Input) {
+	follows := func(p *broker.Pool, name string) bool { return slices.Contains(p.Follow.Outputs, name) }
+	f := s.old.Followed
+	if f.Base == "" {
+		f = s.new.Followed
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Values)) {
+		if f.First[name] == f.Values[name] || follows(s.old, name) == follows(s.new, name) {
+			continue
+		}
+		how := "removed"
+		if follows(s.new, name) {
+			how = "added"
+		}
+		inputs = append(inputs, Input{InputFollowed, name, how})
+	}
+	return inputs
 }
 
 // moduleInputs says what is other than before in a pool's module.

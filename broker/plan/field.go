@@ -167,13 +167,13 @@ func differences(old, after []leaf) []Field {
 }
 
 // poolLeaves gives the settings of a pool, but its name, its variables, and what
-// they and the module come to.
+// they, the module and the outputs that it follows come to.
 func poolLeaves(p *broker.Pool) []leaf {
 	if p == nil {
 		return nil
 	}
 	plain := *p
-	plain.Name, plain.Variables, plain.Source = "", nil, broker.Source{}
+	plain.Name, plain.Variables, plain.Source, plain.Followed = "", nil, broker.Source{}, broker.Followed{}
 	all := leaves("", reflect.ValueOf(plain))
 	if len(p.Variants) > 0 {
 		names := make([]string, 0, len(p.Variants))
@@ -183,7 +183,7 @@ func poolLeaves(p *broker.Pool) []leaf {
 		all = append(all, leaf{"variants", marshal(names), false}) // their order counts
 	}
 	return slices.DeleteFunc(all, func(l leaf) bool {
-		return l.name == "name" || l.name == "variables" || strings.HasPrefix(l.name, "source.") || variantLeaf(l.name)
+		return l.name == "name" || l.name == "variables" || strings.HasPrefix(l.name, "source.") || strings.HasPrefix(l.name, "followed.") || variantLeaf(l.name)
 	})
 }
 

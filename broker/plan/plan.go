@@ -202,6 +202,7 @@ const (
 	InputVariable    InputKind = "variable"    // a variable of the module
 	InputVariant     InputKind = "variant"     // a variant of the pool
 	InputEnvironment InputKind = "environment" // a variable of the environment
+	InputFollowed    InputKind = "followed"    // an output that is followed, with another value than at first
 	InputHash        InputKind = "hash"        // nothing but how the hash is made
 )
 

@@ -21,7 +21,10 @@ func (d *daemon) checkDestroys(ctx context.Context, file *config.File, confirm s
 	if err != nil {
 		return err
 	}
-	after, err := configOf(file, s.MaskKey, file.Root, func(p broker.Pool) broker.Pool { return broker.Rebased(p, file.Root, s.Root) })
+	after, err := configOf(file, s.MaskKey, file.Root, func(p broker.Pool) broker.Pool {
+		p.Followed = broker.FollowedIn(s.Pools, file.Moves, p.Name)
+		return broker.Rebased(p, file.Root, s.Root)
+	})
 	if err != nil {
 		return broker.Errorf(broker.CodeInvalid, "%s", err).WithHint("%s", hintOf(err))
 	}

@@ -121,7 +121,10 @@ func makePlan(ctx context.Context, s streams, o planOptions) (p plan.Plan, good 
 		return p, false, err
 	}
 	dir := absoluteDir(o.pools)
-	after, err := configOf(file, c.maskKey, dir, func(p broker.Pool) broker.Pool { return broker.Rebased(p, dir, c.root) })
+	after, err := configOf(file, c.maskKey, dir, func(p broker.Pool) broker.Pool {
+		p.Followed = broker.FollowedIn(c.before.Pools, file.Moves, p.Name)
+		return broker.Rebased(p, dir, c.root)
+	})
 	if err != nil {
 		return p, false, err
 	}

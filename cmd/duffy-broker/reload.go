@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -146,7 +147,11 @@ func (d *daemon) applyPools(ctx context.Context, file *config.File, confirm stri
 		file.Terraform.RequiredVersion.String() != d.terraform.RequiredVersion.String() {
 		d.log.WarnContext(ctx, "the terraform block has changed: it is read at a start only, so restart the broker for it")
 	}
-	pools, err := preparePools(ctx, d.engine, file.Pools)
+	old, pools := d.pools.All(), slices.Clone(file.Pools)
+	for i := range pools {
+		pools[i].Followed = broker.FollowedIn(old, file.Moves, pools[i].Name)
+	}
+	pools, err := preparePools(ctx, d.engine, pools)
 	if err != nil {
 		err = explain(file, err)
 		return 0, broker.Errorf(broker.CodeInvalid, "%s", err).WithHint("%s", hintOf(err)) // all of it: only admins see it
@@ -162,6 +167,9 @@ func (d *daemon) applyPools(ctx context.Context, file *config.File, confirm stri
 			return err
 		}
 		if err := d.declareHosts(ctx, file.Inventories); err != nil {
+			return err
+		}
+		if err := d.broker.ForgetFollowed(ctx, old, pools); err != nil {
 			return err
 		}
 		d.pools.Set(pools, file.Accounts...)

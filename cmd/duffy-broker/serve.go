@@ -208,14 +208,23 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	}
 	workspaces.Workspacer = d.engine
 	d.reseal = &resealer{store: store, nodes: d.engine, keys: keys, dir: dir, log: log}
-	pools, err := preparePools(ctx, d.engine, file.Pools)
+	if err := d.engine.TidyLookUps(); err != nil {
+		return err
+	}
+	pools, err := d.broker.WithFollowed(ctx, file.Pools, file.Moves)
 	if err != nil {
 		return explain(file, err)
+	}
+	if pools, err = preparePools(ctx, d.engine, pools); err != nil {
+		return err
 	}
 	if err := d.broker.MovePools(ctx, file.Moves); err != nil {
 		return err
 	}
 	if err := d.declareHosts(ctx, file.Inventories); err != nil {
+		return err
+	}
+	if err := d.broker.ForgetFollowed(ctx, nil, pools); err != nil {
 		return err
 	}
 	d.pools.Set(pools, file.Accounts...)
@@ -331,6 +340,7 @@ func (d *daemon) run(ctx context.Context, stop func(), o serveOptions, webhookSe
 	parts.Go(func() { d.loop.Run(loopCtx) })
 	parts.Go(func() { d.sweeper.Run(loopCtx) })
 	parts.Go(func() { d.followPools(loopCtx) })
+	parts.Go(func() { d.newFollower().run(loopCtx) })
 	parts.Go(func() { d.reseal.run(loopCtx) })
 	parts.Go(func() { d.flushUse(loopCtx) })
 	d.log.InfoContext(ctx, "serving", "address", d.listener.Addr().String(), "data", d.dir.path)

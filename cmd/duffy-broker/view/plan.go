@@ -133,6 +133,8 @@ func madeFrom(all []plan.Input) string {
 			words = append(words, fmt.Sprintf("variant %s %s", in.Name, in.How))
 		case plan.InputEnvironment:
 			words = append(words, fmt.Sprintf("environment %s %s", in.Name, in.How))
+		case plan.InputFollowed:
+			words = append(words, fmt.Sprintf("followed output %s %s", in.Name, in.How))
 		case plan.InputHash:
 			words = append(words, "the same inputs, hashed in another way")
 		}
