@@ -25,8 +25,8 @@ type itemsKey struct {
 }
 
 // Place gives the place of what path names in a pool of the file: of the argument
-// "module", "variables", "credentials" or "provider_sharing", or of the item that a
-// second element names among the variables. Where the pool inherits it, that is in
+// "module", "variables", "credentials" or "provider_sharing", of the block "follow",
+// or of the item that a second element names among the variables. Where the pool inherits it, that is in
 // a template or in defaults. Where the place is not known that precisely, it is that
 // of what is around it; that of the pool itself is the line that opens its block, and
 // so is that of an argument that nobody sets. Only a pool that the file does not
@@ -56,6 +56,8 @@ func (f *File) Place(pool string, path ...string) hcl.Range {
 			return x.credentials.at
 		case path[0] == "provider_sharing" && x.providerSharing.set:
 			return x.providerSharing.at
+		case path[0] == "follow" && x.follow.set:
+			return x.follow.at
 		}
 	}
 	return from.layers[0].header

@@ -32,6 +32,9 @@ pool "each" {
 pool "merged" {
   extends   = "t"
   variables = merge({ a = 1 }, { b = 2 })
+  follow {
+    outputs = ["image_id"]
+  }
 }
 `)
 	if diags.HasErrors() {
@@ -58,6 +61,7 @@ pool "merged" {
 		{"each-y", []string{"variables", "y"}, "22:24-22:38"},
 		{"each-y", []string{"provider_sharing"}, "21:22-21:26"},
 		{"merged", []string{"variables", "b"}, "26:15-26:42"},
+		{"merged", []string{"follow"}, "27:3-27:9"},
 		{"none", []string{"module"}, "0:0-0:0"},
 	}
 	for _, tt := range tests {

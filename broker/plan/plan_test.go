@@ -3,6 +3,7 @@ package plan_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,6 +160,31 @@ func TestWhyAGenerationIsAnother(t *testing.T) {
 	after.Pools[0].Variables = json.RawMessage(`{"a":` + string(broker.Mask([]byte("k"), json.RawMessage(`"x"`))) + `,"b":1}`)
 	if diff := cmp.Diff([]plan.Input{{Kind: plan.InputVariable, Name: "b", How: "added"}}, reason()); diff != "" {
 		t.Errorf("a variable that is sensitive from now on (-want +got):\n%s", diff)
+	}
+}
+
+// A followed output counts with another value than at first, as long as it is followed.
+func TestFollowedOutputsInAPlan(t *testing.T) {
+	before := testPool("a", 1, 2, "g2")
+	before.Follow = broker.Follow{Outputs: []string{"ami", "image"}, Every: time.Hour}
+	before.Followed = broker.Followed{Pool: "a", Base: "g1", First: map[string]string{"ami": "1", "image": "1"}, Values: map[string]string{"ami": "1", "image": "2"}, At: t0}
+	after := before
+	after.Followed.At = t0.Add(time.Hour)
+	if p := plan.Compute(t0, config(before), config(after), plan.Full(t0, config(before), 8), plan.Options{}); p.Summary.Changes() {
+		t.Errorf("the same values are a change: %+v", p.Pools[0])
+	}
+	after.Follow, after.Source.Generation = broker.Follow{}, "g1"
+	p := plan.Compute(t0, config(before), config(after), plan.Full(t0, config(before), 8), plan.Options{})
+	if p.Pools[0].Generation == nil {
+		t.Fatal("no change of the generation")
+	}
+	if diff := cmp.Diff([]plan.Input{{Kind: plan.InputFollowed, Name: "image", How: "removed"}}, p.Pools[0].Generation.Inputs); diff != "" {
+		t.Errorf("inputs (-want +got):\n%s", diff)
+	}
+	for _, f := range p.Pools[0].Fields {
+		if !strings.HasPrefix(f.Name, "follow.") {
+			t.Errorf("field %s is no setting", f.Name)
+		}
 	}
 }
 

@@ -213,10 +213,10 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	}
 	pools, err := d.broker.WithFollowed(ctx, file.Pools, file.Moves)
 	if err != nil {
-		return explain(file, err)
+		return err
 	}
 	if pools, err = preparePools(ctx, d.engine, pools); err != nil {
-		return err
+		return explain(file, err)
 	}
 	if err := d.broker.MovePools(ctx, file.Moves); err != nil {
 		return err
