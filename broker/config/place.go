@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"path/filepath"
+	"slices"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -25,8 +26,8 @@ type itemsKey struct {
 }
 
 // Place gives the place of what path names in a pool of the file: of the argument
-// "module", "variables", "credentials" or "provider_sharing", of the block "follow",
-// or of the item that a second element names among the variables. Where the pool inherits it, that is in
+// "module", "variables", "credentials" or "provider_sharing", of the block "follow", or
+// of the item that a second element names among the variables, for the variant that a third one names. Where the pool inherits it, that is in
 // a template or in defaults. Where the place is not known that precisely, it is that
 // of what is around it; that of the pool itself is the line that opens its block, and
 // so is that of an argument that nobody sets. Only a pool that the file does not
@@ -35,6 +36,12 @@ func (f *File) Place(pool string, path ...string) hcl.Range {
 	from, ok := f.places.lineages[pool]
 	if !ok {
 		return hcl.Range{}
+	}
+	if len(path) > 2 {
+		if at, ok := f.variantPlace(from, path[1], path[2]); ok {
+			return at
+		}
+		path = path[:2]
 	}
 	for _, x := range from.layers {
 		switch {
@@ -61,6 +68,24 @@ func (f *File) Place(pool string, path ...string) hcl.Range {
 		}
 	}
 	return from.layers[0].header
+}
+
+// variantPlace gives the place of a variable that a variant says itself.
+func (f *File) variantPlace(from lineage, variable, variant string) (hcl.Range, bool) {
+	i := slices.IndexFunc(from.layers, func(x *layer) bool { return x.variants.set })
+	if i < 0 {
+		return hcl.Range{}, false
+	}
+	for _, v := range from.layers[i].variants.value {
+		if _, own := v.variables.value[variable]; v.name != variant || !own {
+			continue
+		}
+		if at, ok := f.places.items[itemsKey{v.variables.at, from.layers[i].each}][variable]; ok {
+			return at, true
+		}
+		return v.variables.at, true
+	}
+	return hcl.Range{}, false
 }
 
 // Source adds a file that was not read by [Load], such as one of a module, to

@@ -33,6 +33,9 @@ type Problem struct {
 	Argument string
 	// Variable is the one among the pool's variables, or "".
 	Variable string
+	// Variant is the one of the pool's variants that has the problem, the first of
+	// several; "" if all do, or there are none.
+	Variant string
 	// Missing: the pool does not say what it should, so Variable is not there.
 	Missing bool
 	// Secret: what the pool gives the variable must not be shown.

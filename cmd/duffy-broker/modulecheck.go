@@ -32,12 +32,15 @@ func checkModules(file *config.File) hcl.Diagnostics {
 	var checker terraform.Checker
 	var found []finding
 	for _, p := range file.Pools {
-		// Variants bring variables of their own; what is wrong in all is told once.
+		var secrets []string
+		merged := new(variantProblems)
 		for _, way := range p.Ways() {
-			problems, secrets := checker.Check(way)
-			for _, problem := range problems {
-				found = append(found, finding{Problem: problem, pool: p, secrets: secrets})
-			}
+			var problems []terraform.Problem
+			problems, secrets = checker.Check(way)
+			merged.add(way, problems)
+		}
+		for _, problem := range merged.problems(len(p.Variants)) {
+			found = append(found, finding{Problem: problem, pool: ofVariant(p, problem.Variant), secrets: secrets})
 		}
 	}
 	return moduleDiagnostics(file, found)
@@ -59,7 +62,7 @@ func explain(file *config.File, err error) error {
 		}
 		_, secrets := checker.Check(file.Pools[i])
 		for _, problem := range refused.Problems {
-			found = append(found, finding{Problem: problem, pool: file.Pools[i], secrets: secrets})
+			found = append(found, finding{Problem: problem, pool: ofVariant(file.Pools[i], problem.Variant), secrets: secrets})
 		}
 	}
 	var text strings.Builder
@@ -120,6 +123,8 @@ func (f finding) argument() []string {
 	switch {
 	case f.Missing:
 		return []string{"module"}
+	case f.Variable != "" && f.Variant != "":
+		return []string{f.Argument, f.Variable, f.Variant}
 	case f.Variable != "":
 		return []string{f.Argument, f.Variable}
 	}
@@ -201,7 +206,7 @@ func (f finding) hidden(file *config.File, at hcl.Range) bool {
 	var given map[string]json.RawMessage
 	_ = json.Unmarshal(f.pool.Variables, &given) // an object: config has made it
 	return slices.ContainsFunc(f.secrets, func(name string) bool {
-		secret := file.Place(f.pool.Name, "variables", name)
+		secret := file.Place(f.pool.Name, "variables", name, f.Variant)
 		_, set := given[name]
 		return set && secret.Filename == at.Filename && secret.Start.Line <= at.Start.Line && at.Start.Line <= secret.End.Line
 	})

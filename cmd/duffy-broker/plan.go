@@ -226,16 +226,15 @@ func configOf(file *config.File, maskKey []byte, dir string, rebase func(broker.
 	for _, p := range file.Pools {
 		p = rebase(p)
 		var module broker.Module
-		p, problems := withSources(p, func(way broker.Pool) (source broker.Source, err error) {
+		p, err := withSources(p, func(way broker.Pool) (source broker.Source, err error) {
 			source, module, err = inspector.Inspect(way)
 			return source, err
 		})
-		if len(problems) > 0 {
-			errs = append(errs, problems...)
+		if err != nil {
+			errs = append(errs, err)
 			continue
 		}
 		c.Modules[p.Source.Template] = module
-		var err error
 		if p, err = broker.Described(p, dir, maskKey, module); err != nil {
 			return c, err
 		}

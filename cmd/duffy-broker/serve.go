@@ -551,9 +551,9 @@ func preparePools(ctx context.Context, engine *terraform.Engine, pools []broker.
 	var errs []error
 	prepared := make([]broker.Pool, 0, len(pools))
 	for _, p := range pools {
-		p, problems := withSources(p, func(way broker.Pool) (broker.Source, error) { return engine.Prepare(ctx, way) })
-		if len(problems) > 0 {
-			errs = append(errs, problems...)
+		p, err := withSources(p, func(way broker.Pool) (broker.Source, error) { return engine.Prepare(ctx, way) })
+		if err != nil {
+			errs = append(errs, err)
 			continue
 		}
 		prepared = append(prepared, p)

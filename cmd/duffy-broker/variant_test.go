@@ -5,16 +5,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/hcl/v2"
 
 	v1 "github.com/duffy-broker/duffy-broker/api/v1"
 	"github.com/duffy-broker/duffy-broker/broker"
 	"github.com/duffy-broker/duffy-broker/broker/brokertest/fakecloud"
+	"github.com/duffy-broker/duffy-broker/broker/config"
+	"github.com/duffy-broker/duffy-broker/broker/terraform"
 )
 
 // What is wrong with all variants is told once, and what is wrong with some names
@@ -23,36 +27,86 @@ func TestSourcesOfVariants(t *testing.T) {
 	p := broker.Pool{Name: "a", Variants: []broker.Variant{
 		{Name: "x", Variables: json.RawMessage(`"x"`)}, {Name: "y", Variables: json.RawMessage(`"y"`)}, {Name: "z", Variables: json.RawMessage(`"z"`)},
 	}}
-	got, problems := withSources(p, func(way broker.Pool) (broker.Source, error) {
+	got, err := withSources(p, func(way broker.Pool) (broker.Source, error) {
 		return broker.Source{Template: "t", Generation: string(way.Variables)}, nil
 	})
 	var generations []string
 	for _, v := range got.Variants {
 		generations = append(generations, v.Source.Generation)
 	}
-	if diff := cmp.Diff([]string{`"x"`, `"y"`, `"z"`}, generations); diff != "" || len(problems) > 0 || got.Source.Generation != `"x"` {
-		t.Errorf("problems %v, source %+v, generations (-want +got):\n%s", problems, got.Source, diff)
+	if diff := cmp.Diff([]string{`"x"`, `"y"`, `"z"`}, generations); diff != "" || err != nil || got.Source.Generation != `"x"` {
+		t.Errorf("%v, source %+v, generations (-want +got):\n%s", err, got.Source, diff)
 	}
 	if p.Variants[0].Source.Generation != "" {
 		t.Error("the pool of the file was changed")
 	}
 
-	_, problems = withSources(p, func(way broker.Pool) (broker.Source, error) {
-		all := []error{broker.Errorf(broker.CodeInvalid, "no module").WithHint("make one")}
+	_, err = withSources(p, func(way broker.Pool) (broker.Source, error) {
+		all := []terraform.Problem{{Code: broker.CodeInvalid, Detail: "no module", Hint: "make one"}}
 		if way.Variants[0].Name != "x" {
-			all = append(all, broker.Errorf(broker.CodeInvalid, "no such zone").WithHint("take another"))
+			all = append(all, terraform.Problem{Code: broker.CodeInvalid, Detail: "no such zone", Hint: "take another"})
 		}
-		if way.Variants[0].Name == "z" {
-			all = append(all, errors.New("broken"))
-		}
-		return broker.Source{}, errors.Join(all...)
+		return broker.Source{}, &terraform.ModuleError{Pool: p.Name, Module: "m", Problems: all}
 	})
 	var texts []string
-	for _, err := range problems {
-		texts = append(texts, err.Error()+"; "+hintOf(err))
+	for _, err := range joined(err) {
+		for _, problem := range err.(*terraform.ModuleError).Problems {
+			texts = append(texts, problem.Variant+": "+problem.Detail+"; "+problem.Hint)
+		}
 	}
-	if diff := cmp.Diff([]string{"no module; make one", "no such zone (variant y, z); take another", "variant z: broken; "}, texts); diff != "" {
+	if diff := cmp.Diff([]string{": no module; make one", "y: no such zone (variant y, z); take another"}, texts); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
+	}
+	_, err = withSources(p, func(broker.Pool) (broker.Source, error) { return broker.Source{}, context.Canceled })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A mistake in a variant is told at its place, and names it; what a variant adds to
+// the pool is not missing.
+func TestModuleMistakesOfVariants(t *testing.T) {
+	dir := t.TempDir()
+	module := `
+variable "broker" { type = any }
+variable "zone" { type = string }
+variable "count_of_disks" { type = number }
+output "ipaddr" { value = var.zone }
+`
+	pools := `
+pool "a" {
+  module    = "./m"
+  variables = { count_of_disks = 1 }
+  variant "near" {
+    variables = { zone = "a" }
+  }
+  variant "far" {
+    variables = { zone = "b", count_of_disks = "many" }
+  }
+  variant "farther" {
+    variables = { region = "c" }
+  }
+}
+`
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "m"), 0o700), os.WriteFile(filepath.Join(dir, "m", "main.tf"), []byte(module), 0o600),
+		os.WriteFile(filepath.Join(dir, "pools.hcl"), []byte(pools), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	file, diags := config.Load(filepath.Join(dir, "pools.hcl"))
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	var got []string
+	for _, d := range checkModules(file) {
+		if d.Severity == hcl.DiagError {
+			_, variant, _ := strings.Cut(d.Detail, "(variant ")
+			variant, _, _ = strings.Cut(variant, ")")
+			got = append(got, fmt.Sprintf("%d %s: %s", d.Subject.Start.Line, d.Summary, variant))
+		}
+	}
+	want := []string{"3 Missing variable: farther", "9 Wrong type: far", "12 Unknown variable: farther"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("mistakes (-want +got):\n%s", diff)
 	}
 }
 
