@@ -258,6 +258,7 @@ func TestStory16NeitherSideTakesMoreThanHalf(t *testing.T) {
 		for i := range w.Pools { // so that nothing but the global limit keeps anything waiting
 			w.Pools[i], _ = schedule.Pool(w.Pools[i], t0)
 			w.Pools[i].Concurrency, w.Pools[i].Schedule = 1000, nil
+			w.Pools[i].Inventory = broker.HostSelector{} // whose free hosts bound the fill level
 		}
 		w.Nodes = slices.DeleteFunc(w.Nodes, func(n broker.Node) bool { // nor the limit of pools that have left the file
 			return !slices.ContainsFunc(w.Pools, func(p broker.Pool) bool { return p.Name == n.Pool })
