@@ -313,18 +313,24 @@ func TestVariants(t *testing.T) {
 		},
 		"a variable of all": {
 			pool("g1", `"size": "s"`, "x", "y"), pool("g2", `"size": "l"`, "x", "y"),
-			[]string{`variables.size "s" "l"`}, []string{"variable size changed"}, 2,
+			[]string{`variables.size "s" "l"`},
+			[]string{"variable size changed"},
+			2,
 		},
 		"a secret variable of one": {
 			pool("g1", `"size": "s"`, "x", "y"), secretly, []string{`variants.y.variables.zone  `}, []string{"variable y.zone changed"}, 0,
 		},
 		"one more": {
 			pool("g1", `"size": "s"`, "x"), pool("g1", `"size": "s"`, "x", "y"),
-			[]string{`variants.y.cooldown  "10m"`, `variants ["x"] ["x","y"]`, `variants.y.variables.zone  "y"`}, []string{"variable y.zone added", "variant y added"}, 0,
+			[]string{`variants.y.cooldown  "10m"`, `variants ["x"] ["x","y"]`, `variants.y.variables.zone  "y"`},
+			[]string{"variable y.zone added", "variant y added"},
+			0,
 		},
 		"one less": {
 			pool("g1", `"size": "s"`, "x", "y"), pool("g1", `"size": "s"`, "y"),
-			[]string{`variants ["x","y"] ["y"]`, `variants.x.cooldown "10m" `}, []string{"variant x removed"}, 2,
+			[]string{`variants ["x","y"] ["y"]`, `variants.x.cooldown "10m" `},
+			[]string{"variant x removed"},
+			2,
 		},
 	}
 	for name, test := range tests {

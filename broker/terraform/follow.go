@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -142,11 +143,7 @@ func anyTrue(v any) bool {
 	case bool:
 		return v
 	case []any:
-		for _, element := range v {
-			if anyTrue(element) {
-				return true
-			}
-		}
+		return slices.ContainsFunc(v, anyTrue)
 	case map[string]any:
 		for _, member := range v {
 			if anyTrue(member) {

@@ -166,7 +166,7 @@ func (s *server) followed(after int64, p plan.Plan) forecast {
 			ready[e.Pool]++
 		}
 		var kind reconcile.Kind
-		switch broker.NodeState(e.To) { //nolint:exhaustive // others are no steps of their own
+		switch broker.NodeState(e.To) {
 		case broker.NodeApplying:
 			kind = reconcile.CreateNode
 			made[e.NodeID] = len(made) + 1

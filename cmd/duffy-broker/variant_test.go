@@ -50,7 +50,11 @@ func TestSourcesOfVariants(t *testing.T) {
 	})
 	var texts []string
 	for _, err := range joined(err) {
-		for _, problem := range err.(*terraform.ModuleError).Problems {
+		mistaken, ok := errors.AsType[*terraform.ModuleError](err)
+		if !ok {
+			t.Fatalf("an error that is none of the module: %v", err)
+		}
+		for _, problem := range mistaken.Problems {
 			texts = append(texts, problem.Variant+": "+problem.Detail+"; "+problem.Hint)
 		}
 	}

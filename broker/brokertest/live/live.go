@@ -52,7 +52,7 @@ func Main(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	binary = filepath.Join(dir, "duffy-broker")
-	build := exec.CommandContext(context.Background(), "go", "build", "-o", binary, "github.com/duffy-broker/duffy-broker/cmd/duffy-broker")
+	build := exec.CommandContext(context.Background(), "go", "build", "-o", binary, "github.com/duffy-broker/duffy-broker/cmd/duffy-broker") //nolint:gosec // the program under test
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
 		return 1
@@ -132,7 +132,7 @@ func tail(s string, n int) string {
 // WritePools replaces pools.hcl; [Broker.Reload] makes a running broker read it.
 func (b *Broker) WritePools(text string) {
 	b.t.Helper()
-	if err := os.WriteFile(b.Path, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(b.Path, []byte(text), 0o600); err != nil { //nolint:gosec // in the test's own directory
 		b.t.Fatal(err)
 	}
 }
