@@ -53,7 +53,7 @@ func TestGuestsOfBothArchitectures(t *testing.T) {
 				t.Fatal(err)
 			}
 			l.Virsh("create", path)
-			config := &ssh.ClientConfig{User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(private.signer)}, Timeout: 10 * time.Second, HostKeyCallback: ssh.FixedHostKey(hostPublic.key)}
+			config := &ssh.ClientConfig{User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(private.signer)}, Timeout: 10 * time.Second, HostKeyCallback: ssh.FixedHostKey(hostPublic.key), HostKeyAlgorithms: []string{ssh.KeyAlgoED25519}}
 			client := dial(t, net.JoinHostPort(c.address, port), config, filepath.Join(l.Images, "console"))
 			defer func() { _ = client.Close() }()
 			for _, check := range [][2]string{
@@ -245,7 +245,7 @@ func freePort(t *testing.T, address string) string {
 
 func dial(t *testing.T, address string, config *ssh.ClientConfig, console string) *ssh.Client {
 	t.Helper()
-	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		client, err := ssh.Dial("tcp", address, config)
 		if err == nil {
 			return client
