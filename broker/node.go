@@ -133,6 +133,10 @@ type Node struct {
 	// says [Host.NodeID].
 	Host *NodeHost `json:"host,omitempty"`
 
+	// Identity is what its token and its host key are made from, sealed by the
+	// provisioner; nil for a node of an older version.
+	Identity []byte `json:"identity,omitempty"`
+
 	Outputs
 
 	// Import is what the leak sweep has found of a node that no Terraform state

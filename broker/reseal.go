@@ -8,12 +8,13 @@ import (
 )
 
 // Resealer knows how a provisioner has sealed what the store keeps of a node: its
-// source's variables, and its Terraform state. Both methods only compute.
+// source's variables, its identity, and its Terraform state. Both methods only
+// compute.
 type Resealer interface {
-	// Reseal gives both sealed with the current key. What is so already, or is
-	// empty, comes back as it is.
-	Reseal(n Node, state []byte) (Source, []byte, error)
-	// SealedWith gives the ids of the keys that either is sealed with, each once;
+	// Reseal gives all sealed with the current key, and the rest of the node as it
+	// was. What is so already, or is empty, comes back as it is.
+	Reseal(n Node, state []byte) (Node, []byte, error)
+	// SealedWith gives the ids of the keys that any is sealed with, each once;
 	// "" stands for a value that does not say.
 	SealedWith(n Node, state []byte) []string
 }
@@ -55,15 +56,14 @@ func resealNode(ctx context.Context, store Store, r Resealer, id int64) (changed
 		if err != nil {
 			return n, nil, err
 		}
-		source, state, err := r.Reseal(n, before)
+		fresh, state, err := r.Reseal(n, before)
 		if err != nil {
 			return n, nil, fmt.Errorf("node %s: %w", n.UID, err)
 		}
-		if bytes.Equal(state, before) && bytes.Equal(source.Variables, n.Source.Variables) {
+		if bytes.Equal(state, before) && bytes.Equal(fresh.Source.Variables, n.Source.Variables) && bytes.Equal(fresh.Identity, n.Identity) {
 			return n, nil, errUnchanged
 		}
-		n.Source = source
-		return n, state, nil
+		return fresh, state, nil
 	}
 	// Most have nothing to change, and writers stand in line: look first.
 	err = store.View(ctx, func(tx ReadTx) error {

@@ -35,10 +35,10 @@ func (s sealing) variables(n broker.Node, text string) json.RawMessage {
 func (s sealing) values(n broker.Node, state []byte) [][]byte {
 	var variables []byte
 	_ = json.Unmarshal(n.Source.Variables, &variables) // none: none
-	return [][]byte{variables, state}
+	return [][]byte{variables, state, n.Identity}
 }
 
-func (s sealing) Reseal(n broker.Node, state []byte) (broker.Source, []byte, error) {
+func (s sealing) Reseal(n broker.Node, state []byte) (broker.Node, []byte, error) {
 	values := s.values(n, state)
 	for i, sealed := range values {
 		if len(sealed) == 0 || s.keys.SealedByCurrent(sealed) {
@@ -46,15 +46,18 @@ func (s sealing) Reseal(n broker.Node, state []byte) (broker.Source, []byte, err
 		}
 		plain, err := s.keys.Open("state", n.UID, sealed)
 		if err != nil {
-			return n.Source, state, err
+			return n, state, err
 		}
-		if i == 0 {
+		switch i {
+		case 0:
 			n.Source.Variables = s.variables(n, string(plain))
-		} else {
+		case 1:
 			state = s.seal(n, string(plain))
+		default:
+			n.Identity = s.seal(n, string(plain))
 		}
 	}
-	return n.Source, state, nil
+	return n, state, nil
 }
 
 func (s sealing) SealedWith(n broker.Node, state []byte) (ids []string) {
@@ -123,6 +126,7 @@ func TestReseal(t *testing.T) {
 		switch i {
 		case 1:
 			state = nil // planned
+			n.Source.Variables, n.Identity = nil, sealing{old}.seal(n, "identity")
 		case 2:
 			state[len(state)-1]++ // damaged
 		}
@@ -178,6 +182,13 @@ func TestReseal(t *testing.T) {
 		}
 	}
 	err = store.View(t.Context(), func(tx broker.ReadTx) error {
+		planned, err := tx.Node(nodes[1].ID)
+		if err != nil {
+			return err
+		}
+		if got, err := keys.Open("state", planned.UID, planned.Identity); err != nil || string(got) != "identity" || !keys.SealedByCurrent(planned.Identity) {
+			t.Errorf("identity of the planned node: %q, %v", got, err)
+		}
 		n, err := tx.Node(nodes[3].ID)
 		if n.State != broker.NodeApplying || !n.Since.Equal(t0.Add(time.Minute)) {
 			t.Errorf("the node of the run is %s since %v", n.State, n.Since)

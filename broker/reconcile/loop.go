@@ -28,8 +28,11 @@ type Config struct {
 	// Soon is told of each pool in which a create was cut short, so that it may
 	// have left what no record knows: [Sweeper.Soon]. nil tells nobody.
 	Soon func(pool string)
-	Log  *slog.Logger
-	Now  func() time.Time
+	// Identity gives the sealed identity of a new node, see [broker.Node]. nil gives
+	// none.
+	Identity func(uid string) []byte
+	Log      *slog.Logger
+	Now      func() time.Time
 	// Observe is told of each node that the loop took to a new state, after the
 	// commit. It must not block.
 	Observe func(broker.Node)
@@ -91,6 +94,9 @@ func New(cfg Config) *Loop {
 	}
 	if cfg.Soon == nil {
 		cfg.Soon = func(string) {}
+	}
+	if cfg.Identity == nil {
+		cfg.Identity = func(string) []byte { return nil }
 	}
 	if cfg.Unmet == nil {
 		cfg.Unmet = func(time.Time) map[string]int { return nil }
@@ -424,6 +430,7 @@ func (l *Loop) createNode(tx broker.Tx, now time.Time, a Action) (*job, error) {
 		return nil, nil
 	}
 	n := broker.NewNode(p, now)
+	n.Identity = l.cfg.Identity(n.UID)
 	if err := broker.AddNode(tx, p, &n, a.HostID, now); err != nil {
 		return nil, err
 	}

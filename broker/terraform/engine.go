@@ -43,7 +43,10 @@ type Config struct {
 	Dir           string   // the data directory: has templates, runs and nodes
 	BrokerID      string   // modules tag with it what they make
 	SSHPublicKeys []string // for modules to put on nodes: authorized_keys lines
-	Keyring       Sealer
+	// NodeURL is where nodes reach the broker, without a slash at its end; "" if they
+	// do not: then they get no token either.
+	NodeURL string
+	Keyring Sealer
 	// Executable is the path of this program. Modules find it in the environment
 	// as DUFFY_BROKER.
 	Executable string
@@ -133,6 +136,10 @@ func (e *Engine) applied(r run) (broker.Result, error) {
 	if out.err == nil && stateErr == nil {
 		outputs, err := s.contractOutputs()
 		if err == nil {
+			// A module that gives its tenants all of what it was given.
+			if outputs.Data != nil {
+				outputs.Data = json.RawMessage(maskTexts(e.identitySecrets(r.node)).Replace(string(outputs.Data)))
+			}
 			result.Outputs = outputs
 			return result, nil
 		}
@@ -378,6 +385,9 @@ func (e *Engine) variables(n broker.Node) ([]byte, error) {
 	}
 	if n.Host != nil {
 		about["host"] = hostVariable(*n.Host)
+	}
+	if err := e.identify(about, n); err != nil {
+		return nil, err
 	}
 	all[brokerVariable] = about
 	return json.MarshalIndent(all, "", "  ")

@@ -33,7 +33,7 @@ func (e *Engine) maskOf(n broker.Node) func(states ...*state) replacer {
 	known := false
 	return func(states ...*state) replacer {
 		if !known {
-			fixed, known = slices.Concat(e.sensitiveVariables(n), environmentSecrets(), credentials(n)), true
+			fixed, known = slices.Concat(e.sensitiveVariables(n), environmentSecrets(), credentials(n), e.identitySecrets(n)), true
 		}
 		texts := slices.Clone(fixed)
 		for _, s := range states {

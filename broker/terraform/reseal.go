@@ -11,34 +11,41 @@ import (
 var _ broker.Resealer = (*Engine)(nil)
 
 // Reseal implements [broker.Resealer].
-func (e *Engine) Reseal(n broker.Node, state []byte) (broker.Source, []byte, error) {
-	source := n.Source
-	if sealed, err := sealedVariables(source); err != nil {
-		return source, state, err
+func (e *Engine) Reseal(n broker.Node, state []byte) (broker.Node, []byte, error) {
+	fresh := n
+	if sealed, err := sealedVariables(n.Source); err != nil {
+		return n, state, err
 	} else if sealed != nil && !e.Keyring.SealedByCurrent(sealed) {
-		plain, err := e.unsealVariables(source)
+		plain, err := e.unsealVariables(n.Source)
 		if err != nil {
-			return source, state, fmt.Errorf("variables: %w", err)
+			return n, state, fmt.Errorf("variables: %w", err)
 		}
-		if source.Variables, err = e.sealVariables(source.Generation, plain); err != nil {
-			return source, state, err
+		if fresh.Source.Variables, err = e.sealVariables(n.Source.Generation, plain); err != nil {
+			return n, state, err
 		}
 	}
+	if len(n.Identity) > 0 && !e.Keyring.SealedByCurrent(n.Identity) {
+		i, err := e.identity(n)
+		if err != nil {
+			return n, state, fmt.Errorf("identity: %w", err)
+		}
+		fresh.Identity = e.Keyring.Seal(identityPurpose, n.UID, i.seed)
+	}
 	if state == nil || e.Keyring.SealedByCurrent(state) {
-		return source, state, nil
+		return fresh, state, nil
 	}
 	plain, err := e.Keyring.Open(statePurpose, n.UID, state)
 	if err != nil {
-		return source, state, err
+		return n, state, err
 	}
-	return source, e.Keyring.Seal(statePurpose, n.UID, plain), nil
+	return fresh, e.Keyring.Seal(statePurpose, n.UID, plain), nil
 }
 
 // SealedWith implements [broker.Resealer].
 func (e *Engine) SealedWith(n broker.Node, state []byte) []string {
 	var ids []string
 	variables, err := sealedVariables(n.Source)
-	for _, sealed := range [][]byte{variables, state} {
+	for _, sealed := range [][]byte{variables, n.Identity, state} {
 		if sealed != nil && !slices.Contains(ids, e.Keyring.KeyOf(sealed)) {
 			ids = append(ids, e.Keyring.KeyOf(sealed))
 		}

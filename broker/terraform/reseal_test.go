@@ -38,6 +38,8 @@ func TestReseal(t *testing.T) {
 	e := testEngine(t, brokertest.NeedProgram(t, "terraform"))
 	p := prepared(t, e, modulePool(t, nodeModule, map[string]any{"note": "of before"}))
 	n := broker.NewNode(p, time.Now())
+	n.Identity = e.NewIdentity(n.UID)
+	own := identityOf(t, e, n)
 	state := apply(t, e, n).State
 	discard(t, e, n)
 	before := keyring(t, e).Current()
@@ -47,20 +49,26 @@ func TestReseal(t *testing.T) {
 	if diff := cmp.Diff(ids, e.SealedWith(n, state)); diff != "" {
 		t.Errorf("before (-want +got):\n%s", diff)
 	}
-	source, fresh, err := e.Reseal(n, state)
+	resealed, fresh, err := e.Reseal(n, state)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.Source.Variables, source.Variables = source.Variables, n.Source.Variables
-	if diff := cmp.Diff(source, n.Source); diff == "" || source.Generation != n.Source.Generation || source.Template != n.Source.Template {
-		t.Errorf("source before and after: %s", diff)
+	if cmp.Equal(resealed.Source.Variables, n.Source.Variables) || cmp.Equal(resealed.Identity, n.Identity) {
+		t.Errorf("something is not sealed anew: %s", cmp.Diff(n, resealed))
+	}
+	n.Source.Variables, n.Identity = resealed.Source.Variables, resealed.Identity
+	if diff := cmp.Diff(n, resealed); diff != "" {
+		t.Errorf("something else was changed (-want +got):\n%s", diff)
+	}
+	if got := identityOf(t, e, n); got != own {
+		t.Errorf("the node is %+v, was %+v", got, own)
 	}
 	ids = []string{keyring(t, e).Current().ID()}
 	if diff := cmp.Diff(ids, e.SealedWith(n, fresh)); diff != "" {
 		t.Errorf("after (-want +got):\n%s", diff)
 	}
 	// Again it changes nothing.
-	if source, same, err := e.Reseal(n, fresh); err != nil || cmp.Diff(n.Source, source)+cmp.Diff(fresh, same) != "" {
+	if again, same, err := e.Reseal(n, fresh); err != nil || cmp.Diff(n, again)+cmp.Diff(fresh, same) != "" {
 		t.Errorf("the second time: %v", err)
 	}
 
@@ -77,9 +85,9 @@ func TestReseal(t *testing.T) {
 
 func TestResealWithNothingSealed(t *testing.T) {
 	e, n := fakeEngine(t, "", "")
-	source, state, err := e.Reseal(n, nil)
-	if err != nil || state != nil || cmp.Diff(n.Source, source) != "" || len(e.SealedWith(n, nil)) != 0 {
-		t.Errorf("got %+v, %v, %v", source, state, err)
+	fresh, state, err := e.Reseal(n, nil)
+	if err != nil || state != nil || cmp.Diff(n, fresh) != "" || len(e.SealedWith(n, nil)) != 0 {
+		t.Errorf("got %+v, %v, %v", fresh, state, err)
 	}
 }
 
@@ -105,9 +113,9 @@ func TestResealOfWhatCantBeOpened(t *testing.T) {
 			if tt.state != "" {
 				state = []byte(tt.state)
 			}
-			source, same, err := e.Reseal(n, state)
-			if err == nil || cmp.Diff(n.Source, source)+cmp.Diff(state, same) != "" {
-				t.Errorf("got %+v, %q, %v, want an error and all as it was", source, same, err)
+			fresh, same, err := e.Reseal(n, state)
+			if err == nil || cmp.Diff(n, fresh)+cmp.Diff(state, same) != "" {
+				t.Errorf("got %+v, %q, %v, want an error and all as it was", fresh, same, err)
 			}
 			if diff := cmp.Diff(tt.keys, e.SealedWith(n, state)); diff != "" {
 				t.Errorf("sealed with (-want +got):\n%s", diff)

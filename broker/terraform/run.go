@@ -56,6 +56,9 @@ func (e *Engine) run(n broker.Node, operation string) (run, error) {
 	if n.UID == "" || n.UID == "." || n.UID == ".." || n.UID != filepath.Base(n.UID) {
 		return run{}, fmt.Errorf("node %d has no valid uid: %q", n.ID, n.UID)
 	}
+	if operation == opPlan && n.Identity == nil { // of no node that there is
+		n.Identity = e.NewIdentity(n.UID)
+	}
 	timeout := n.CreateTimeout
 	if operation != opApply {
 		timeout = n.DestroyTimeout

@@ -178,6 +178,7 @@ func brokerExample() map[string]any {
 	return map[string]any{
 		"id": "", "node_id": "", "pool": "", "hostname": "", "directory": "",
 		"tags": map[string]string{"": ""}, "ssh_public_keys": []string{""},
+		"url": "", "token": "", "ssh_host_key": map[string]string{"private_key": "", "public_key": ""},
 	}
 }
 

@@ -43,6 +43,7 @@ type serveOptions struct {
 	data          string
 	keyFile       string
 	listen        string
+	nodeURL       string
 	tlsCert       string
 	tlsKey        string
 	legacy        string
@@ -81,6 +82,7 @@ func newServeCommand(s streams) *cobra.Command {
 	f.StringVar(&o.pools, "pools", "pools.hcl", "`path` of the file that declares the pools, or of a directory of such files (*.hcl), or git::URL//PATH?ref=BRANCH")
 	addDataDirFlag(cmd, &o.data, "`directory` that holds all state; made if it does not exist")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` to serve the API on: HOST:PORT (port 0 takes a free one) or unix:PATH")
+	f.StringVar(&o.nodeURL, "node-url", "", "`URL` at which nodes reach the API, for those that boot from the broker or tell it things (also "+nodeURLVariable+"): see docs/nodes.md")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM `file` with the certificate to serve TLS with; read again when it is renewed")
 	f.StringVar(&o.tlsKey, "tls-key", "", "PEM `file` with the key of that certificate")
 	f.StringVar(&o.keyFile, "key-file", "", "`file` with the root key (also "+keyFileVariable+", or base64 in "+keyVariable+"; default: one in the data directory)")
@@ -115,6 +117,9 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	}
 	proxies, err := parseProxies(o.proxies)
 	if err != nil {
+		return err
+	}
+	if o.nodeURL, err = nodeURL(o.nodeURL); err != nil {
 		return err
 	}
 	if err := checkPoll(o.poll); err != nil {
@@ -249,7 +254,8 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 		Store:   store, Lister: d.engine, Pools: d.pools, Log: log, Now: time.Now, Wake: func() { d.loop.Wake() },
 	})
 	d.loop = reconcile.New(reconcile.Config{
-		Soon: d.sweeper.Soon, ObservePass: d.meters.observePass,
+		Identity: d.engine.NewIdentity,
+		Soon:     d.sweeper.Soon, ObservePass: d.meters.observePass,
 		Store: store, Provisioner: d.meters.Provisioner(d.engine), Contextualizer: contextualizer, Pools: d.pools,
 		Serving: d.broker.Serving, Unmet: d.broker.Unmet, Runs: runs, Log: log, Now: time.Now, Observe: d.observe,
 	})
@@ -541,6 +547,7 @@ func newEngine(ctx context.Context, log *slog.Logger, o serveOptions, file *conf
 	}
 	return terraform.New(terraform.Config{
 		Binary: binary, Dir: dir.path, BrokerID: id.ID, SSHPublicKeys: []string{publicKey},
+		NodeURL: o.nodeURL,
 		Keyring: keys, Executable: exe, Log: log, Sweep: localnode.Stop,
 	}), nil
 }
