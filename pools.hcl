@@ -66,7 +66,8 @@ defaults {
 # }
 
 template "local" {
-  # The Terraform module that makes one node, relative to this file.
+  # The Terraform module that makes one node: a directory, relative to this file.
+  # "builtin:local" is the same module, out of the program: docs/modules.md.
   module = "./modules/local"
 }
 

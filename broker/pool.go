@@ -57,7 +57,7 @@ type Source struct {
 type Pool struct {
 	Name           string            `json:"name"`
 	Description    string            `json:"description,omitempty"`
-	Module         string            `json:"module"` // directory of the Terraform module, absolute
+	Module         string            `json:"module"` // directory of the Terraform module, absolute, or its source
 	Variables      json.RawMessage   `json:"variables,omitempty"`
 	FillLevel      int               `json:"fill_level"`  // ready nodes to keep
 	MaxNodes       int               `json:"max_nodes"`   // nodes in any state that may hold resources
@@ -67,6 +67,9 @@ type Pool struct {
 	Ready          ReadyCheck        `json:"ready"`
 	Contextualize  ContextualizeMode `json:"contextualize"`
 	NoLegacy       bool              `json:"no_legacy,omitempty"` // the legacy API may not lend its nodes
+	// ModuleDir is where the files of a Module lie that is a source; "" where that is a
+	// directory, or has not been fetched.
+	ModuleDir string `json:"-"`
 	// ProviderSharing lets the Terraform runs of nodes with the same provider
 	// configuration use one provider process.
 	ProviderSharing bool `json:"provider_sharing,omitempty"`

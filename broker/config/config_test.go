@@ -17,6 +17,7 @@ import (
 
 	"github.com/duffy-broker/duffy-broker/broker"
 	"github.com/duffy-broker/duffy-broker/broker/config"
+	"github.com/duffy-broker/duffy-broker/broker/modulesource"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -365,7 +366,7 @@ func FuzzLoad(f *testing.F) {
 		}
 		for _, p := range file.Pools {
 			if p.FillLevel < 0 || p.MaxNodes < max(1, p.FillLevel) || p.FillLevel > math.MaxInt32 || p.Concurrency < 1 ||
-				p.CreateTimeout <= 0 || p.DestroyTimeout <= 0 || p.Ready.Timeout <= 0 || !filepath.IsAbs(p.Module) {
+				p.CreateTimeout <= 0 || p.DestroyTimeout <= 0 || p.Ready.Timeout <= 0 || !filepath.IsAbs(p.Module) && !modulesource.Is(p.Module) {
 				t.Fatalf("impossible pool %+v", p)
 			}
 			var vars map[string]json.RawMessage

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,20 +11,23 @@ import (
 	"strings"
 
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/duffy-broker/duffy-broker/broker/modulesource"
+	"github.com/duffy-broker/duffy-broker/modules"
 )
 
-// module parses the path of a directory with a Terraform module, and makes it
-// absolute.
+// module parses the source of a Terraform module. The path of a directory becomes
+// absolute; what comes from elsewhere stays as it is written.
 func (l *loader) module(v cty.Value) (string, complaint) {
 	path, wrong := text(v)
 	if wrong != "" {
 		return "", wrong
 	}
 	if path == "" {
-		return "", `must be the path of a directory, such as "./modules/local".`
+		return "", `must be the path of a directory, such as "./modules/local", or a source, such as "builtin:local".`
 	}
-	if strings.Contains(path, "::") || strings.Contains(path, "://") {
-		return "", complaint(fmt.Sprintf("must be the path of a directory, not a source like %q. Put a copy of the module beside this file.", path))
+	if source, is, problem := modulesource.Parse(path); is {
+		return path, cmp.Or(complaint(problem), unknownBuiltin(source.Builtin))
 	}
 	shown, absolute := path, path
 	if !filepath.IsAbs(path) {
@@ -35,6 +39,9 @@ func (l *loader) module(v cty.Value) (string, complaint) {
 		wrong = complaint(fmt.Sprintf("is %s, which %s.", shown, problem(err)))
 		if name := suggest(filepath.Base(path), directories(filepath.Dir(absolute))); name != "" {
 			return "", wrong + complaint(fmt.Sprintf(" Did you mean %q?", strings.TrimSuffix(path, filepath.Base(path))+name))
+		}
+		if _, is, problem := modulesource.Parse(path + "?version=1.2.3"); is && problem == "" {
+			return "", wrong + complaint(fmt.Sprintf(" A module of a registry is written with its version: %q.", path+"?version=1.2.3"))
 		}
 		return "", wrong + " It must be the path of a directory, relative to this file."
 	case !info.IsDir():
@@ -48,6 +55,19 @@ func (l *loader) module(v cty.Value) (string, complaint) {
 		return "", complaint(fmt.Sprintf("is %s, which holds no .tf file. Name the directory that holds the module's .tf files.", shown))
 	}
 	return absolute, ""
+}
+
+// unknownBuiltin says that no module of that name is shipped.
+func unknownBuiltin(name string) complaint {
+	names := modules.Names()
+	if name == "" || slices.Contains(names, name) {
+		return ""
+	}
+	hint := "`duffy-broker modules list` names them."
+	if meant := suggest(name, names); meant != "" {
+		hint = fmt.Sprintf("Did you mean \"builtin:%s\"?", meant)
+	}
+	return complaint(fmt.Sprintf("is %q, which is not one of the modules that this program ships. %s", "builtin:"+name, hint))
 }
 
 // isTerraform tells whether Terraform would read a file of a module's directory.

@@ -65,8 +65,8 @@ type variables map[string]json.RawMessage
 func readSettings(b *block) settings {
 	s := settings{
 		description: read(b, "description", textForm, "What the pool is for, for people."),
-		module: read(b, "module", form[string]{b.l.module, "the path of a directory, relative to the file", schema{"type": "string"}},
-			"The Terraform module that makes one node: see [the module contract](../modules/README.md). A pool must have or inherit one."),
+		module: read(b, "module", form[string]{b.l.module, "the path of a directory, relative to the file, or a source: see [modules.md](modules.md)", schema{"type": "string"}},
+			"The Terraform module that makes one node: see [the module contract](../modules/README.md). `\"builtin:NAME\"` is one of those shipped with the broker; what Terraform takes from elsewhere must be pinned. A pool must have or inherit one."),
 		variables: readVariables(b),
 		fillLevel: read(b, "fill_level", atLeast(0), "Ready nodes to keep in stock.", 0),
 		maxNodes: read(b, "max_nodes", atLeast(1), "Nodes at most, in any state in which they may hold resources; lent ones included. At least `fill_level`.",

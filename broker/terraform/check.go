@@ -1,6 +1,7 @@
 package terraform
 
 import (
+	"cmp"
 	"encoding/json"
 	"path/filepath"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/modulesource"
 )
 
 // Checker finds what is wrong with the modules of pools, without Terraform, network
@@ -45,7 +47,13 @@ func (c *Checker) Check(p broker.Pool) (problems []Problem, secrets []string) {
 		t.lock, t.lockRead = checkLockFile(root, neededProviders(root)), true
 	}
 	_, _, found, foreign := t.examine(p)
-	return slices.Concat(foreign, found, t.lock), t.module.secrets()
+	lock := slices.Clone(t.lock)
+	if p.ModuleDir != "" {
+		for i := range lock {
+			lock[i].Hint = mendElsewhere(p.Module)
+		}
+	}
+	return slices.Concat(foreign, found, lock), t.module.secrets()
 }
 
 // known gives the module in root, which is read once.
@@ -63,7 +71,10 @@ func (c *Checker) known(root string) *knownModule {
 
 // moduleRoot gives the directory of a pool's module, or what is wrong with it.
 func moduleRoot(p broker.Pool) (string, []Problem) {
-	root, err := filepath.EvalSymlinks(p.Module)
+	if p.ModuleDir == "" && modulesource.Is(p.Module) {
+		return "", []Problem{mistake("Module not fetched", hcl.Range{}, "it has not been fetched").with(broker.CodeInternal, nil)}
+	}
+	root, err := filepath.EvalSymlinks(cmp.Or(p.ModuleDir, p.Module))
 	if err != nil {
 		return "", []Problem{mistake("No module", hcl.Range{}, "there is no such directory").with(broker.CodeInvalid, err).
 			hint("check the pool's module path: a relative one counts from the file that it stands in")}

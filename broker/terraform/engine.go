@@ -69,7 +69,8 @@ type Config struct {
 type Engine struct {
 	Config
 
-	initMu sync.Mutex // templates are made and pruned one at a time
+	initMu  sync.Mutex // templates are made and pruned one at a time
+	fetchMu sync.Mutex // modules are fetched and pruned one at a time
 
 	mu        sync.Mutex
 	processes map[string]*process   // runs that this process started, by output file

@@ -1,6 +1,7 @@
 package terraform
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/modulesource"
 )
 
 const (
@@ -103,6 +105,18 @@ func (e *Engine) lockCommand(module string) string {
 	return fmt.Sprintf("%s -chdir=%s providers lock -platform=%s", program, shellQuote(module), platform())
 }
 
+// mendElsewhere says how the lock file of a module is mended that is no directory of
+// the operator's; "" for one that is.
+func mendElsewhere(module string) string {
+	switch source, is, _ := modulesource.Parse(module); {
+	case !is:
+		return ""
+	case source.Builtin != "":
+		return fmt.Sprintf("for a lock file of your own, take a copy: duffy-broker modules copy %[1]s modules/%[1]s, then duffy-broker modules lock modules/%[1]s", source.Builtin)
+	}
+	return "run \"duffy-broker modules lock\" in the module's repository, commit the file there, and name that commit here"
+}
+
 // shellQuote quotes what a shell would take apart.
 func shellQuote(text string) string {
 	plain := func(r rune) bool {
@@ -146,7 +160,7 @@ func (e *Engine) warn(ctx context.Context, p broker.Pool, template string) {
 	for _, w := range warnings {
 		attributes := []any{"pool", p.Name, "module", p.Module, "warning", w.Text}
 		if w.Lock {
-			attributes = append(attributes, "mend_with", e.lockCommand(p.Module))
+			attributes = append(attributes, "mend_with", cmp.Or(mendElsewhere(p.Module), e.lockCommand(p.Module)))
 		}
 		e.Log.WarnContext(ctx, "terraform module has a warning", attributes...)
 	}

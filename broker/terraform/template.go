@@ -23,6 +23,7 @@ import (
 	tfjson "github.com/hashicorp/terraform-json"
 
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/modules"
 )
 
 const (
@@ -349,8 +350,8 @@ func treeProblem(err error) Problem {
 }
 
 // walkTree calls fn for each directory, regular file and symbolic link that
-// belongs to the module in root, in lexical order. Links that lead out of the
-// tree are an error.
+// belongs to the module in root, in lexical order. Its tests don't: a node is the
+// same with others. Links that lead out of the tree are an error.
 func walkTree(root string, fn func(tree *os.Root, name string, info fs.FileInfo) error) error {
 	tree, err := os.OpenRoot(root)
 	if err != nil {
@@ -361,7 +362,7 @@ func walkTree(root string, fn func(tree *os.Root, name string, info fs.FileInfo)
 		if err != nil || name == "." {
 			return err
 		}
-		if skipped(path.Base(name)) {
+		if skipped(path.Base(name)) || modules.IsTest(tree.FS(), name) {
 			if d.IsDir() {
 				return fs.SkipDir
 			}

@@ -247,7 +247,7 @@ func firstPools(ctx context.Context, s streams, log *slog.Logger, source *gitSou
 	path, revision, err := source.fetch(ctx)
 	var file *config.File
 	if err == nil {
-		file, err = loadPools(s, path)
+		file, err = loadPools(ctx, s, path)
 	}
 	if err == nil {
 		return file, revision, nil
@@ -260,6 +260,6 @@ func firstPools(ctx context.Context, s streams, log *slog.Logger, source *gitSou
 		return nil, "", err
 	}
 	log.ErrorContext(ctx, "starting with the pools that ran last", "source", source.String(), "commit", revision, "error", err, "hint", hintOf(err))
-	file, err = loadPools(s, source.pools())
+	file, err = loadPools(ctx, s, source.pools())
 	return file, revision, err
 }

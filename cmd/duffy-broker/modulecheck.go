@@ -15,6 +15,7 @@ import (
 
 	"github.com/duffy-broker/duffy-broker/broker"
 	"github.com/duffy-broker/duffy-broker/broker/config"
+	"github.com/duffy-broker/duffy-broker/broker/modulesource"
 	"github.com/duffy-broker/duffy-broker/broker/terraform"
 )
 
@@ -33,6 +34,10 @@ func checkModules(file *config.File) hcl.Diagnostics {
 	var found []finding
 	for _, p := range file.Pools {
 		var secrets []string
+		if p.ModuleDir == "" && modulesource.Is(p.Module) {
+			found = append(found, finding{Problem: notLookedAt(), pool: p})
+			continue
+		}
 		merged := new(variantProblems)
 		for _, way := range p.Ways() {
 			var problems []terraform.Problem
@@ -180,7 +185,7 @@ func moduleDiagnostic(file *config.File, same []finding) *hcl.Diagnostic {
 	if f.Cause != nil {
 		text += ": " + f.Cause.Error()
 	}
-	d.Detail = "Module " + file.Shown(f.pool.Module) + ": " + sentence(text)
+	d.Detail = "Module " + moduleName(file, f.pool) + ": " + sentence(text)
 	if !everywhere(file, same) {
 		d.Detail += " This is so for " + poolsOf(same) + "."
 	}
@@ -189,8 +194,8 @@ func moduleDiagnostic(file *config.File, same []finding) *hcl.Diagnostic {
 	}
 	extra := config.ModulePlace{Range: f.ModuleRange}
 	if extra.Range.Filename != "" {
-		path := filepath.Join(f.pool.Module, filepath.FromSlash(f.ModuleRange.Filename))
-		extra.Range.Filename = file.Shown(path)
+		path := filepath.Join(cmp.Or(f.pool.ModuleDir, f.pool.Module), filepath.FromSlash(f.ModuleRange.Filename))
+		extra.Range.Filename = shownModule(file, f.pool, f.ModuleRange.Filename)
 		addSource(file, path, extra.Range.Filename)
 	}
 	extra.Hidden = slices.ContainsFunc(same, func(f finding) bool { return f.hidden(file, at) })

@@ -14,6 +14,7 @@ import (
 
 	"github.com/duffy-broker/duffy-broker/broker"
 	"github.com/duffy-broker/duffy-broker/broker/config"
+	"github.com/duffy-broker/duffy-broker/broker/modulesource"
 	"github.com/duffy-broker/duffy-broker/broker/plan"
 	"github.com/duffy-broker/duffy-broker/broker/reconcile"
 	"github.com/duffy-broker/duffy-broker/broker/terraform"
@@ -42,7 +43,7 @@ func newPlanCommand(s streams) *cobra.Command {
 		Short:       "Say what a changed pools.hcl would do to the stock",
 		Long: "Say what a changed pools.hcl would do to the stock: which nodes turn stale and when they are replaced, how many are ready meanwhile,\n" +
 			"what it costs. It is played with the function that then runs, so that is what happens. Nothing is changed, and no cloud is asked\n" +
-			"(but with --sample).\n\n" +
+			"(but with --sample). Modules from elsewhere are fetched with Terraform.\n\n" +
 			"The file is compared with what a running broker has (--server), with the data directory of a stopped one (--data-dir), or else with a\n" +
 			"revision in git: with what the default branch and the present one have in common, unless --base names another. Then all stock counts as full.\n\n" +
 			"Exit codes: 0 no changes, 2 changes, 3 changes that destroy stock or that a policy denies, 1 an error (also of a sample).",
@@ -88,7 +89,7 @@ func newPlanCommand(s streams) *cobra.Command {
 	f.StringVar(&o.keyFile, "key-file", "", "`file` with the root key, for --data-dir (default: as serve finds it)")
 	f.StringVar(&o.base, "base", "", "compare with this `revision` in git")
 	f.BoolVar(&o.withSample, "sample", false, "have Terraform plan one node of each pool that is new or made from something else; needs network and credentials")
-	f.StringVar(&o.terraform, "terraform", "", "Terraform `binary` for --sample: a path or a name such as tofu (default: as serve finds it)")
+	f.StringVar(&o.terraform, "terraform", "", "Terraform `binary` for --sample, and for modules from elsewhere: a path or a name such as tofu (default: as serve finds it)")
 	f.StringVar(&o.view.Format, "format", view.Text, "text, json or markdown")
 	f.IntVar(&o.view.MaxSize, "max-size", 65_000, "`bytes` of markdown at most: what is too much is left out from the start; 0: any number")
 	return cmd
@@ -112,11 +113,18 @@ func (o planOptions) check() error {
 
 // makePlan compares and looks ahead. It tells whether all samples could be planned.
 func makePlan(ctx context.Context, s streams, o planOptions) (p plan.Plan, good bool, err error) {
-	file, err := loadPools(s, o.pools)
+	file, err := loadPools(ctx, s, o.pools)
 	if err != nil {
 		return p, false, err
 	}
-	c, err := o.comparison(ctx, s, file)
+	modules := &locator{kept: o.dataDir, engine: func(ctx context.Context, dir string) (*terraform.Engine, error) {
+		return scratchEngine(ctx, o.terraform, file, dir, "plan")
+	}}
+	defer func() { err = errors.Join(err, modules.close()) }()
+	if err := modules.locate(ctx, file); err != nil {
+		return p, false, explain(file, err)
+	}
+	c, err := o.comparison(ctx, s, file, modules)
 	if err != nil {
 		return p, false, err
 	}
@@ -144,7 +152,7 @@ func (c comparison) policy(file *config.File, after plan.Config) []plan.PolicyRe
 	located := func(pools []broker.Pool) []broker.Pool {
 		pools = slices.Clone(pools)
 		for i := range pools {
-			if m := filepath.FromSlash(pools[i].Module); !filepath.IsAbs(m) {
+			if m := filepath.FromSlash(pools[i].Module); !filepath.IsAbs(m) && !modulesource.Is(m) {
 				pools[i].Module = filepath.Join(file.Root, m)
 			}
 		}
@@ -182,14 +190,14 @@ type comparison struct {
 	maskKey []byte
 }
 
-func (o planOptions) comparison(ctx context.Context, s streams, file *config.File) (comparison, error) {
+func (o planOptions) comparison(ctx context.Context, s streams, file *config.File, modules *locator) (comparison, error) {
 	switch {
 	case o.server:
 		return o.withServer(ctx)
 	case o.dataDir != "":
 		return o.withDataDir(ctx)
 	}
-	return o.withBase(ctx, s, file)
+	return o.withBase(ctx, s, file, modules)
 }
 
 // withServer compares with what a broker runs.

@@ -23,7 +23,7 @@ const assumedRuns = 8
 
 // withBase compares with a revision in git. Of its broker nothing is known: the
 // stock counts as full.
-func (o planOptions) withBase(ctx context.Context, s streams, file *config.File) (c comparison, err error) {
+func (o planOptions) withBase(ctx context.Context, s streams, file *config.File, modules *locator) (c comparison, err error) {
 	dir := absoluteDir(o.pools)
 	g := checkout{dir: dir}
 	prefix, err := g.git(ctx, "rev-parse", "--show-prefix")
@@ -60,6 +60,9 @@ func (o planOptions) withBase(ctx context.Context, s streams, file *config.File)
 	}
 	var mistakes bytes.Buffer
 	old, err := readPools(streams{err: &mistakes}, path)
+	if err == nil {
+		err = modules.locate(ctx, old)
+	}
 	if err == nil {
 		// Paths in the tree are to look as if it stood in the repository's place.
 		top := strings.TrimSuffix(dir, strings.TrimSuffix(string(filepath.Separator)+filepath.FromSlash(prefix), string(filepath.Separator)))

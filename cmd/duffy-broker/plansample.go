@@ -38,7 +38,7 @@ func (o planOptions) sample(ctx context.Context, file *config.File, p *plan.Plan
 		return false, fmt.Errorf("make a directory for samples: %w", err)
 	}
 	defer func() { err = errors.Join(err, fmtErr("remove the directory of samples", os.RemoveAll(dir))) }()
-	engine, err := o.sampleEngine(ctx, file, dir)
+	engine, err := scratchEngine(ctx, o.terraform, file, dir, "plan-sample")
 	if err != nil {
 		return false, err
 	}
@@ -75,12 +75,12 @@ func sampleVariants(ctx context.Context, engine *terraform.Engine, p broker.Pool
 	return resources, nil
 }
 
-// sampleEngine gives an engine with a data directory, a root key and an SSH key
+// scratchEngine gives an engine with a data directory, a root key and an SSH key
 // that nobody else knows.
-func (o planOptions) sampleEngine(ctx context.Context, file *config.File, dir string) (*terraform.Engine, error) {
+func scratchEngine(ctx context.Context, path string, file *config.File, dir, id string) (*terraform.Engine, error) {
 	log := slog.New(slog.DiscardHandler)
 	binary, err := terraform.Find(ctx, terraform.FindOptions{
-		Path: o.terraform, Constraint: file.Terraform.RequiredVersion.String(), InstallDir: filepath.Join(dir, "terraform"), Log: log,
+		Path: path, Constraint: file.Terraform.RequiredVersion.String(), InstallDir: filepath.Join(dir, "terraform"), Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -98,6 +98,6 @@ func (o planOptions) sampleEngine(ctx context.Context, file *config.File, dir st
 		return nil, err
 	}
 	return terraform.New(terraform.Config{
-		Binary: binary, Dir: dir, BrokerID: "plan-sample", SSHPublicKeys: []string{publicKey}, Keyring: keys, Executable: exe, Log: log,
+		Binary: binary, Dir: dir, BrokerID: id, SSHPublicKeys: []string{publicKey}, Keyring: keys, Executable: exe, Log: log,
 	}), nil
 }

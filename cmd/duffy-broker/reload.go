@@ -89,7 +89,7 @@ func (r *reloader) read(ctx context.Context, confirm string) (revision string, p
 		}
 	}()
 	var mistakes strings.Builder
-	file, err := loadPools(streams{err: &mistakes}, path)
+	file, err := loadPools(ctx, streams{err: &mistakes}, path)
 	if err != nil {
 		return "", 0, broker.Errorf(broker.CodeOf(err), "%s\n%s", broker.MessageOf(err), strings.TrimRight(mistakes.String(), "\n"))
 	}
@@ -146,6 +146,10 @@ func (d *daemon) applyPools(ctx context.Context, file *config.File, confirm stri
 	if file.Terraform.Runs != d.terraform.Runs || file.Terraform.MemoryPerRun != d.terraform.MemoryPerRun ||
 		file.Terraform.RequiredVersion.String() != d.terraform.RequiredVersion.String() {
 		d.log.WarnContext(ctx, "the terraform block has changed: it is read at a start only, so restart the broker for it")
+	}
+	if err := locateModules(file, func(p broker.Pool) (string, error) { return d.engine.Locate(ctx, p) }); err != nil {
+		err = explain(file, err)
+		return 0, broker.Errorf(broker.CodeInvalid, "%s", err).WithHint("%s", hintOf(err)) // all of it: only admins see it
 	}
 	old, pools := d.pools.All(), slices.Clone(file.Pools)
 	for i := range pools {

@@ -131,7 +131,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	}
 	var file *config.File
 	if !strings.HasPrefix(o.pools, gitPrefix) { // a repository is kept in the data directory
-		if file, err = loadPools(s, o.pools); err != nil {
+		if file, err = loadPools(ctx, s, o.pools); err != nil {
 			return err
 		}
 	}
@@ -216,6 +216,9 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	if err := d.engine.TidyLookUps(); err != nil {
 		return err
 	}
+	if err := locateModules(file, func(p broker.Pool) (string, error) { return d.engine.Locate(ctx, p) }); err != nil {
+		return explain(file, err)
+	}
 	pools, err := d.broker.WithFollowed(ctx, file.Pools, file.Moves)
 	if err != nil {
 		return err
@@ -241,7 +244,9 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	d.keys = keys
 	d.noteRunning(ctx)
 	d.prune = func(ctx context.Context) error {
-		return errors.Join(pruneTemplates(ctx, store, d.engine, d.pools.All()), d.broker.TidyWorkspaces(ctx))
+		d.reloader.mu.Lock() // a reload makes what its pools don't use yet
+		defer d.reloader.mu.Unlock()
+		return errors.Join(pruneTemplates(ctx, store, d.engine, d.pools.All()), d.engine.PruneTrees(d.pools.All()), d.broker.TidyWorkspaces(ctx))
 	}
 	if err := d.prune(ctx); err != nil {
 		return err
@@ -506,9 +511,13 @@ func newLogger(s streams, o serveOptions) (*slog.Logger, error) {
 
 // loadPools reads the file and prints every mistake in it, and in the modules of its
 // pools.
-func loadPools(s streams, path string) (*config.File, error) {
+func loadPools(ctx context.Context, s streams, path string) (*config.File, error) {
 	file, diags := config.Load(path)
-	if modules := checkModules(file); modules.HasErrors() { // the engine logs mere warnings
+	modules, err := checkKnownModules(ctx, file)
+	if err != nil {
+		return nil, err
+	}
+	if modules.HasErrors() { // the engine logs mere warnings
 		diags = append(diags, modules...)
 	}
 	return withoutMistakes(s, path, file, diags)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/hcl/v2"
@@ -12,7 +14,7 @@ import (
 )
 
 // validateArgs are what the validate command was asked for.
-type validateArgs struct{ path, format string }
+type validateArgs struct{ path, dataDir, format string }
 
 func newValidateCommand(s streams) *cobra.Command {
 	a := validateArgs{path: "pools.hcl"}
@@ -20,18 +22,19 @@ func newValidateCommand(s streams) *cobra.Command {
 		Use:   "validate [PATH]",
 		Short: "Check pools.hcl, and print every mistake in it",
 		Long: "Check pools.hcl, or the *.hcl files of a directory, and the modules of the pools, and print every mistake. Needs no broker, no\n" +
-			"Terraform, no credentials and no network. What needs them is for serve to check: providers, modules that a module takes from\n" +
-			"elsewhere, and what `terraform validate` knows.",
+			"Terraform, no credentials and no network. What needs them is for serve to check: providers, modules from\n" +
+			"elsewhere that have not been fetched, and what `terraform validate` knows.",
 		Example: "  duffy-broker validate\n  duffy-broker validate pools/ --format json",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				a.path = args[0]
 			}
-			return validate(s, a)
+			return validate(cmd.Context(), s, a)
 		},
 	}
 	addFormatFlag(cmd.Flags(), &a.format)
+	cmd.Flags().StringVar(&a.dataDir, "data-dir", "", "data `directory` of a broker, in which modules from elsewhere may lie")
 	cmd.Flags().StringVar(&a.path, "pools", a.path, "`path` of the file that declares the pools, or of a directory of such files (*.hcl)")
 	return cmd
 }
@@ -56,11 +59,16 @@ type diagnostic struct {
 	ModuleLine int    `json:"module_line,omitempty"`
 }
 
-func validate(s streams, a validateArgs) error {
+func validate(ctx context.Context, s streams, a validateArgs) (err error) {
 	if err := view.Check(a.format); err != nil {
 		return err
 	}
 	file, diags := config.Load(a.path)
+	modules := locator{kept: a.dataDir}
+	defer func() { err = errors.Join(err, modules.close()) }()
+	if err := modules.locate(ctx, file); err != nil {
+		return err
+	}
 	diags = append(diags, checkModules(file)...) // nothing where the file has mistakes already
 	v := validation{File: a.path, Valid: !diags.HasErrors(), Pools: []string{}, Diagnostics: []diagnostic{}}
 	for _, p := range file.Pools {

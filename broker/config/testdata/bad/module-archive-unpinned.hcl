@@ -1,0 +1,3 @@
+pool "a" {
+  module = "https://example.org/modules-1.2.tar.gz//vm"
+}

@@ -1,0 +1,3 @@
+pool "a" {
+  module = "builtin:mainframe"
+}

@@ -1,0 +1,3 @@
+pool "a" {
+  module = "git::ssh://git@git.example.org/modules.git?ref=main"
+}

@@ -1,0 +1,3 @@
+pool "a" {
+  module = "github.com/example/modules//vm"
+}

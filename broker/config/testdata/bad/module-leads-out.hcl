@@ -1,0 +1,3 @@
+pool "a" {
+  module = "git::https://git.example.org/modules.git//../vm?ref=v1.2.3"
+}

@@ -1,0 +1,3 @@
+pool "a" {
+  module = "example/vm/openstack?version=~>1.2"
+}

@@ -1,0 +1,3 @@
+pool "a" {
+  module = "svn::https://svn.example.org/vm"
+}
