@@ -1,10 +1,8 @@
 package broker
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -41,6 +39,18 @@ func (s HostSelector) Selects(h Host) bool {
 		}
 	}
 	return true
+}
+
+// Misplaced tells whether a node runs on none of the hosts that its pool draws from.
+// h is what its host is now, nil if that is not known.
+func (p Pool) Misplaced(n Node, h *Host) bool {
+	switch {
+	case n.Host == nil:
+		return p.Inventory.Draws()
+	case n.Host.Inventory != p.Inventory.Name:
+		return true
+	}
+	return h != nil && !p.Inventory.Selects(*h)
 }
 
 // BMC is how the power of a host is switched.
@@ -381,154 +391,4 @@ func poolHosts(tx ReadTx, p Pool) (*PoolHosts, error) {
 		}
 	}
 	return c, err
-}
-
-// declarer stands in events for who has changed pools.hcl.
-const declarer = "pools.hcl"
-
-// SyncInventories makes the stored hosts those that stand in pools.hcl, in one
-// transaction. Those that are not there any more are retired: a node that runs on
-// one goes on. Those that were posted to the API are left alone. It names the hosts
-// that have to wait, since the machine is still in use under another name.
-//
-// Errors: CodeInvalid as of [NewHost], CodeConflict if another host has the host
-// name or address of one. Then nothing has changed.
-func (b *Broker) SyncInventories(ctx context.Context, inventories []Inventory) (waiting []string, err error) {
-	now := b.cfg.Now()
-	err = b.cfg.Store.Update(ctx, func(tx Tx) error {
-		waiting = nil
-		stored, err := tx.Hosts(HostQuery{})
-		if err != nil {
-			return err
-		}
-		known := make(map[[2]string]Host) // the last of each name
-		for _, h := range stored {
-			if h.Inventory != APIInventory {
-				known[[2]string{h.Inventory, h.Name}] = h
-			}
-		}
-		declared := make(map[int64]bool)
-		for _, i := range inventories {
-			for _, h := range i.Hosts {
-				declared[known[[2]string{i.Name, h.Name}].ID] = true
-			}
-		}
-		for _, h := range stored { // first: others may be called as they were
-			if h.Inventory == APIInventory || declared[h.ID] || !h.RetiredAt.IsZero() {
-				continue
-			}
-			before := h.State()
-			h.RetiredAt, h.UpdatedAt = now, now
-			if err := tx.UpdateHost(before, h); err != nil {
-				return err
-			}
-			if err := hostEvent(tx, h, before, now, Tenant{Name: declarer}, "retired"); err != nil {
-				return err
-			}
-		}
-		for _, i := range inventories {
-			for _, h := range i.Hosts {
-				h.Inventory = i.Name
-				err := declareHost(tx, h, known[[2]string{i.Name, h.Name}], now)
-				if CodeOf(err) == CodeConflict && !IsTransition(err) {
-					var waits bool
-					if waits, err = claimedByRetired(tx, stored, h, err); waits {
-						waiting = append(waiting, h.Name)
-					}
-				}
-				if err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return waiting, nil
-}
-
-// declareHost stores what pools.hcl says of a host. old is its record, if it has an
-// id.
-func declareHost(tx Tx, h, old Host, now time.Time) error {
-	name, inventory := h.Name, h.Inventory
-	h, err := NewHost(h, now)
-	if err != nil {
-		return Errorf(CodeOf(err), "host %q of inventory %q: %s", name, inventory, MessageOf(err)).WithHint("%s", HintOf(err))
-	}
-	if old.ID == 0 {
-		if err := tx.CreateHost(&h); err != nil {
-			return err
-		}
-		return hostEvent(tx, h, "", now, Tenant{Name: declarer}, "declared")
-	}
-	before := old.State()
-	changed := old
-	changed.Hostname, changed.Address, changed.Comment, changed.Data, changed.Attributes = h.Hostname, h.Address, h.Comment, h.Data, h.Attributes
-	changed.MAC, changed.BMC, changed.Credentials, changed.RetiredAt = h.MAC, h.BMC, h.Credentials, time.Time{}
-	if same, err := sameRecord(old, changed); same || err != nil {
-		return err
-	}
-	changed.UpdatedAt = now
-	if err := tx.UpdateHost(before, changed); err != nil {
-		return err
-	}
-	if err := hostEvent(tx, changed, before, now, Tenant{Name: declarer}, "changed"); err != nil {
-		return err
-	}
-	return tellNode(tx, changed)
-}
-
-// sameRecord tells whether both are the same once they are stored.
-func sameRecord(a, b Host) (bool, error) {
-	x, err := json.Marshal(a)
-	if err != nil {
-		return false, err
-	}
-	y, err := json.Marshal(b)
-	return bytes.Equal(x, y), err
-}
-
-// tellNode passes on what has changed of a host to the node that runs on it: with
-// that it is destroyed.
-func tellNode(tx Tx, h Host) error {
-	if h.NodeID == 0 {
-		return nil
-	}
-	n, err := tx.Node(h.NodeID)
-	if CodeOf(err) == CodeNotFound || err == nil && (n.Host == nil || n.Host.ID != h.ID) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	n.Host = h.forNode()
-	return tx.UpdateNode(n.State, n)
-}
-
-// claimedByRetired tells whether h has to wait for a machine that has left the file
-// under another name, and is in use. Else it gives the error that there was, with
-// the name of h.
-func claimedByRetired(tx ReadTx, stored []Host, h Host, conflict error) (bool, error) {
-	wanted, err := NewHost(h, time.Time{})
-	if err != nil {
-		return false, err
-	}
-	for _, other := range stored {
-		now, err := tx.Host(other.ID)
-		if err != nil {
-			return false, err
-		}
-		if now.RetiredAt.IsZero() || now.Inventory == h.Inventory && now.Name == h.Name {
-			continue
-		}
-		for _, claim := range now.Claims() {
-			if slices.Contains(wanted.Claims(), claim) {
-				return true, nil
-			}
-		}
-	}
-	return false, Errorf(CodeConflict, "host %q of inventory %q can't be declared: %s", h.Name, h.Inventory, MessageOf(conflict)).
-		WithHint("remove one of the two; names and addresses that change places do so in two steps")
 }
