@@ -233,6 +233,64 @@ func TestHostOfANodeThatIsBack(t *testing.T) {
 	}
 }
 
+// A node in stock whose host has left the file is one that a rollout replaces, and
+// what a plan needs to know of hosts is in the snapshot.
+func TestRolloutOfAMisplacedNode(t *testing.T) {
+	w := newWorld(t, 1) // nodes 1 to 3
+	ctx := t.Context()
+	p := w.pools.All()[0]
+	p.Inventory = broker.HostSelector{Name: "rack"}
+	w.pools.Set([]broker.Pool{p})
+	if _, err := w.b.SyncInventories(ctx, []broker.Inventory{inventory("rack", "n1 n1 192.0.2.1", "n2 n2 192.0.2.2")}); err != nil {
+		t.Fatal(err)
+	}
+	stale := func() int {
+		t.Helper()
+		list, err := w.b.Rollouts(ctx, w.admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list[0].StaleNow
+	}
+	before := stale() // those without a host
+	err := w.store.Update(ctx, func(tx broker.Tx) error {
+		hosts, err := tx.Hosts(broker.HostQuery{Inventory: "rack"})
+		if err != nil {
+			return err
+		}
+		for _, h := range hosts {
+			n := broker.NewNode(p, t0)
+			if err := broker.AddNode(tx, p, &n, h.ID, t0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stale(); got != before {
+		t.Errorf("%d nodes are stale, want %d: both have their host", got, before)
+	}
+	if _, err := w.b.SyncInventories(ctx, []broker.Inventory{inventory("rack", "n2 n2 192.0.2.2")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := stale(); got != before+1 {
+		t.Errorf("%d nodes are stale, want %d: one has lost its host", got, before+1)
+	}
+	s, err := w.b.Snapshot(ctx, w.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Hosts) != 2 || s.Hosts[0].RetiredAt.IsZero() || s.Hosts[1].NodeID == 0 {
+		t.Errorf("hosts of the snapshot: %+v", s.Hosts)
+	}
+	last := s.Nodes[len(s.Nodes)-1]
+	if last.HostID != s.Hosts[1].ID || last.Inventory != "rack" {
+		t.Errorf("a node of the snapshot: %+v", last)
+	}
+}
+
 func TestRepairHost_refused(t *testing.T) {
 	w := newWorld(t, 1)
 	ctx := t.Context()

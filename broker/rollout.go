@@ -138,7 +138,10 @@ func rolloutStatus(tx ReadTx, p Pool, nodes []Node) (RolloutStatus, error) {
 		s.Failures, s.Failure = h.Failures, h.Message
 	}
 	for _, n := range nodes {
-		stale := !p.Current(n)
+		stale, err := staleNow(tx, p, n)
+		if err != nil {
+			return s, err
+		}
 		switch n.State {
 		case NodePlanned, NodeApplying, NodeChecking:
 			if stale {
@@ -161,6 +164,22 @@ func rolloutStatus(tx ReadTx, p Pool, nodes []Node) (RolloutStatus, error) {
 		}
 	}
 	return s, nil
+}
+
+// staleNow tells whether a node is to be replaced: it is made from something else
+// than its pool now, or runs on none of the hosts that it draws from.
+func staleNow(tx ReadTx, p Pool, n Node) (bool, error) {
+	if !p.Current(n) {
+		return true, nil
+	}
+	if n.Host == nil || n.Host.Inventory != p.Inventory.Name {
+		return p.Misplaced(n, nil), nil
+	}
+	h, err := tx.Host(n.Host.ID)
+	if CodeOf(err) == CodeNotFound {
+		return false, nil
+	}
+	return p.Misplaced(n, &h), err
 }
 
 // OrderRollout pauses, resumes, hurries or aborts the rollout of a pool, also

@@ -40,6 +40,7 @@ type Snapshot struct {
 	Running
 	Nodes    []SnapshotNode     `json:"nodes"` // all that exist
 	Sessions []SnapshotSession  `json:"sessions"`
+	Hosts    []Host             `json:"hosts,omitempty"`    // of inventories, without failures' messages
 	Health   []PoolHealth       `json:"health,omitempty"`   // without messages
 	Rollouts []Rollout          `json:"rollouts,omitempty"` // without reasons
 	Observed map[string]Timings `json:"observed,omitempty"` // by pool
@@ -70,6 +71,9 @@ type SnapshotNode struct {
 	Held       bool      `json:"held,omitempty"` // or to be held
 	Attempts   int       `json:"attempts,omitempty"`
 	RetryAt    time.Time `json:"retry_at,omitzero"`
+	// HostID and Inventory are those of the host that it runs on, if it needs one.
+	HostID    int64  `json:"host_id,omitempty"`
+	Inventory string `json:"inventory,omitempty"`
 }
 
 // SnapshotSession is a session in brief.
@@ -218,6 +222,9 @@ func TakeSnapshot(ctx context.Context, store Store, now time.Time, r Running) (s
 				s.Nodes = append(s.Nodes, snapshotNode(n))
 			}
 		}
+		if s.Hosts, err = snapshotHosts(tx); err != nil {
+			return err
+		}
 		sessions, err := tx.Sessions(SessionQuery{States: []SessionState{SessionPreparing, SessionActive}})
 		if err != nil {
 			return err
@@ -252,12 +259,27 @@ func TakeSnapshot(ctx context.Context, store Store, now time.Time, r Running) (s
 	return s, err
 }
 
+// snapshotHosts gives the hosts that are of use, or would be if they came back into
+// the file.
+func snapshotHosts(tx ReadTx) ([]Host, error) {
+	hosts, err := tx.Hosts(HostQuery{})
+	hosts = slices.DeleteFunc(hosts, func(h Host) bool { return h.State() == HostRetired && h.Inventory == APIInventory })
+	for i := range hosts {
+		hosts[i].Failure = ""
+	}
+	return hosts, err
+}
+
 func snapshotNode(n Node) SnapshotNode {
-	return SnapshotNode{
+	s := SnapshotNode{
 		ID: n.ID, UID: n.UID, Pool: n.Pool, State: n.State, Since: n.Since, CreatedAt: n.CreatedAt,
 		Template: n.Source.Template, Generation: n.Source.Generation, Account: n.Account,
 		SessionID: n.SessionID, Touched: n.Touched, Held: n.Hold != nil, Attempts: n.Attempts, RetryAt: n.RetryAt,
 	}
+	if n.Host != nil {
+		s.HostID, s.Inventory = n.Host.ID, n.Host.Inventory
+	}
+	return s
 }
 
 const (
