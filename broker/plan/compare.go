@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/reconcile"
 	"github.com/duffy-broker/duffy-broker/broker/schedule"
 )
 
@@ -16,7 +17,7 @@ import (
 const lockFile = ".terraform.lock.hcl"
 
 // compare finds out what becomes of each pool, and of the settings outside of them.
-func (c *computation) compare() {
+func (c *computation) compare(w reconcile.World) {
 	old := make(map[string]*broker.Pool, len(c.before.Pools))
 	for i := range c.before.Pools {
 		old[c.before.Pools[i].Name] = &c.before.Pools[i]
@@ -42,7 +43,8 @@ func (c *computation) compare() {
 			c.add(side{p, nil})
 		}
 	}
-	c.plan.Settings = differences(c.before.settings(), c.after.settings())
+	c.plan.Settings = append(differences(c.before.settings(), c.after.settings()), c.hostFields()...)
+	c.compareHosts(w)
 }
 
 // settings are those outside of pools.

@@ -14,6 +14,7 @@ import (
 // look looks ahead: it rehearses what the loop does, and says it of each pool.
 func (c *computation) look(w reconcile.World) {
 	c.world = c.renamed(w)
+	c.world.Hosts = c.after.Hosts
 	rehearsed := c.rehearse(c.world, c.after)
 	s := &c.plan.Summary
 	s.End, s.Complete = rehearsed.End, rehearsed.Complete
@@ -25,6 +26,9 @@ func (c *computation) look(w reconcile.World) {
 	last := int64(0)
 	for _, n := range w.Nodes {
 		last = max(last, n.ID)
+	}
+	for _, h := range c.world.Hosts {
+		last = max(last, h.ID)
 	}
 	c.plan.Actions = make([]Action, 0, len(rehearsed.Steps))
 	for _, step := range rehearsed.Steps {
@@ -49,6 +53,7 @@ func (c *computation) rehearse(w reconcile.World, with Config) reconcile.Rehears
 	w.Pools = with.Pools
 	return reconcile.Rehearse(c.now, w, reconcile.Script{
 		Accounts: with.Accounts, Horizon: c.options.Horizon, Effort: c.options.Effort, Durations: c.durations,
+		Unknown: c.unknownHosts(),
 	})
 }
 
@@ -146,9 +151,12 @@ func (c *computation) takeStock(byName map[string]int) {
 		case broker.NodeReleasing, broker.NodeFailed, broker.NodeDestroying, broker.NodeHeld, broker.NodeGone:
 			continue
 		}
-		if s.new != nil && !s.new.Current(n) {
+		if s.new != nil && c.stale(s.new, n) {
 			p.Stock.Stale++
-			if s.old != nil && s.old.Current(n) {
+			if p.Hosts != nil && c.misplaced(*s.new, n) {
+				p.Hosts.Replaced = append(p.Hosts.Replaced, n.ID)
+			}
+			if s.old != nil && !c.wasStale(s.old, n) {
 				p.Stock.TurnStale = append(p.Stock.TurnStale, n.ID)
 			}
 		}
@@ -174,7 +182,7 @@ func (c *computation) followStock(byName map[string]int, r reconcile.Rehearsal, 
 	}
 	surplus := make(map[string]int) // stock above the fill level, stale one first
 	for i, p := range c.plan.Pools {
-		surplus[p.Name] = p.Stock.Ready - c.sides[i].fill(c.now)
+		surplus[p.Name] = p.Stock.Ready - c.fill(i)
 	}
 	for _, step := range r.Steps {
 		i, ok := byName[step.Pool]
@@ -185,7 +193,7 @@ func (c *computation) followStock(byName map[string]int, r reconcile.Rehearsal, 
 		if !anyway[step.NodeID] {
 			p.Stock.Destroyed = append(p.Stock.Destroyed, step.NodeID)
 		}
-		if s.new == nil || s.new.Current(*known[step.NodeID]) {
+		if s.new == nil || !c.stale(s.new, *known[step.NodeID]) {
 			continue
 		}
 		if surplus[p.Name] > 0 { // it goes, and nothing takes its place
@@ -202,7 +210,7 @@ func (c *computation) followStock(byName map[string]int, r reconcile.Rehearsal, 
 	for _, n := range r.World.Nodes {
 		existing[n.Pool] = true
 		i, known := byName[n.Pool]
-		if known && c.sides[i].new != nil && n.State == broker.NodeReady && !c.sides[i].new.Current(n) {
+		if known && c.sides[i].new != nil && n.State == broker.NodeReady && c.stale(c.sides[i].new, n) {
 			left[n.Pool]++
 		}
 	}
@@ -277,7 +285,7 @@ func (c *computation) followLevels(byName map[string]int, r reconcile.Rehearsal)
 				ready.Lowest, ready.LowestAt = point.Ready, point.At
 			}
 		}
-		fill := c.sides[i].fill(c.now)
+		fill := c.fill(i)
 		for k := len(all) - 1; k >= 0 && all[k].Ready >= fill && fill > 0 && len(p.Schedule) == 0; k-- {
 			ready.Full = all[k].At
 			if k == 0 {
@@ -289,7 +297,7 @@ func (c *computation) followLevels(byName map[string]int, r reconcile.Rehearsal)
 		}
 		p.Ready = ready
 		if p.Rollout != nil {
-			p.Rollout.MadeFirst = ready.Lowest >= min(ready.Now, c.sides[i].lowestFill(*p, c.now))
+			p.Rollout.MadeFirst = ready.Lowest >= min(ready.Now, c.fill(i), c.sides[i].lowestFill(*p, c.now))
 		}
 	}
 }

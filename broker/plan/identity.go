@@ -33,6 +33,14 @@ func identify(before, after Config, p Plan) string {
 	for _, l := range after.settings() {
 		write("setting %q %s", l.name, l.value)
 	}
+	names, hosts := after.hostLeaves()
+	for _, name := range names {
+		for _, l := range hosts[name] {
+			if !l.zero {
+				write("setting %q %s", l.name, l.value)
+			}
+		}
+	}
 	for _, m := range after.Moves {
 		write("moved %q %q", m.From, m.To)
 	}
@@ -47,6 +55,9 @@ func identify(before, after Config, p Plan) string {
 			was = old[pool.From]
 		}
 		if s := atStake(pool, was); s != "" {
+			lost = append(lost, s)
+		}
+		if s := hostsAtStake(before, after, was, pool); s != "" {
 			lost = append(lost, s)
 		}
 	}
@@ -74,4 +85,46 @@ func atStake(p Pool, was broker.Pool) string {
 		}
 	}
 	return text.String()
+}
+
+// hostsAtStake says from which hosts of the file a pool draws no more: what runs on
+// them goes. "" for none.
+func hostsAtStake(before, after Config, was broker.Pool, p Pool) string {
+	if p.Kind == Added || p.Kind == Removed || !was.Inventory.Draws() {
+		return ""
+	}
+	var is broker.HostSelector
+	for _, pool := range after.Pools {
+		if pool.Name == p.Name {
+			is = pool.Inventory
+		}
+	}
+	if is.Name != was.Inventory.Name {
+		return fmt.Sprintf("%q hosts of %q", was.Name, was.Inventory.Name)
+	}
+	kept := selected(after, is)
+	var lost []string
+	for name := range selected(before, was.Inventory) {
+		if !kept[name] {
+			lost = append(lost, fmt.Sprintf("%q", name))
+		}
+	}
+	if len(lost) == 0 {
+		return ""
+	}
+	slices.Sort(lost)
+	return fmt.Sprintf("%q hosts %s", was.Name, strings.Join(lost, " "))
+}
+
+// selected are the names of the hosts of a file that a selector selects.
+func selected(c Config, s broker.HostSelector) map[string]bool {
+	all := make(map[string]bool)
+	for _, i := range c.Inventories {
+		for _, h := range i.Hosts {
+			if h.Inventory = i.Name; s.Selects(h) {
+				all[h.Name] = true
+			}
+		}
+	}
+	return all
 }

@@ -34,6 +34,13 @@ type Config struct {
 	Modules map[string]broker.Module
 	// Moves says which pools have new names. Their nodes go with them.
 	Moves []broker.Move
+	// Inventories are those of the file.
+	Inventories []broker.Inventory
+	// Hosts are those that there are with the inventories, and Waiting those that
+	// wait for a machine in use: see [Config.Declare]. Of what runs, the world has
+	// them.
+	Hosts   []broker.Host
+	Waiting []string
 }
 
 // Options are what else [Compute] needs. The zero value will do.
@@ -49,6 +56,8 @@ type Options struct {
 	Effort int
 	// Observed are durations seen in the past, by pool; 0 in one of them is not known.
 	Observed map[string]reconcile.Durations
+	// Notes are what else the plan does not know, in sentences.
+	Notes []string
 	// Policy is what rules say about the change.
 	Policy []PolicyResult
 }
@@ -71,11 +80,13 @@ type Plan struct {
 	Against Against   `json:"against"`
 	Summary Summary   `json:"summary"`
 	// Settings are changes outside of pools: accounts, what tenants have by default.
-	Settings []Field        `json:"settings,omitempty"`
-	Pools    []Pool         `json:"pools"` // in the order of the file, then those removed
-	Moves    []Move         `json:"suggested_moves,omitempty"`
-	Policy   []PolicyResult `json:"policy,omitempty"`
-	Assumed  Assumptions    `json:"assumptions"`
+	Settings []Field `json:"settings,omitempty"`
+	Pools    []Pool  `json:"pools"` // in the order of the file, then those removed
+	// Notes say what the plan does not know.
+	Notes   []string       `json:"notes,omitempty"`
+	Moves   []Move         `json:"suggested_moves,omitempty"`
+	Policy  []PolicyResult `json:"policy,omitempty"`
+	Assumed Assumptions    `json:"assumptions"`
 	// Actions are what the loop does, in its order, until nothing is left to do or
 	// the forecast ends.
 	Actions []Action `json:"actions"`
@@ -162,6 +173,8 @@ type Pool struct {
 	Fields     []Field           `json:"fields,omitempty"`
 	Generation *GenerationChange `json:"generation,omitempty"`
 	Stock      Stock             `json:"stock"`
+	// Hosts are those that it draws from, nil where it draws from no inventory.
+	Hosts *Hosts `json:"hosts,omitempty"`
 	// Rollout is how stale stock is replaced, nil where none is stale.
 	Rollout *Rollout `json:"rollout,omitempty"`
 	// Drain is how a pool is emptied that is removed.
@@ -225,6 +238,32 @@ type Stock struct {
 	// Destroyed are those that this change takes away, in order.
 	Destroyed []int64 `json:"destroyed,omitempty"`
 }
+
+// Hosts are those of an inventory that a pool draws from. They bound how many nodes
+// it has, as its maximum does.
+type Hosts struct {
+	Inventory string `json:"inventory"`
+	// Unknown: nothing is known of them; it counts as if there were enough.
+	Unknown bool `json:"unknown,omitempty"`
+	// Added and Removed are the names of those that it draws from by this change, or
+	// not any more.
+	Added   []string `json:"added,omitempty"`
+	Removed []string `json:"removed,omitempty"`
+	// What those are doing that it draws from after the change.
+	Free        int `json:"free"`
+	InUse       int `json:"in_use"`
+	Quarantined int `json:"quarantined"`
+	Broken      int `json:"broken"`
+	// Short is by how many hosts that do or may work it misses its fill level, by its
+	// schedule now.
+	Short int `json:"short,omitempty"`
+	// Replaced are the nodes in stock, or nearly, that are stale since they run on
+	// none of these, by id.
+	Replaced []int64 `json:"replaced,omitempty"`
+}
+
+// Usable are the hosts that nodes run on, or will.
+func (h Hosts) Usable() int { return h.Free + h.InUse + h.Quarantined }
 
 // Rollout is the order and the pace in which stale stock is replaced.
 type Rollout struct {
@@ -392,8 +431,8 @@ func DefaultDurations() reconcile.Durations {
 }
 
 // Compute says what a broker that runs with before, and whose world is w, would do
-// with after from now on. The pools of w are not looked at. It changes nothing of
-// what it is given.
+// with after from now on. The pools of w are not looked at; its hosts are those that
+// there are before the change. It changes nothing of what it is given.
 func Compute(now time.Time, before, after Config, w reconcile.World, o Options) Plan {
 	if o.Horizon == 0 {
 		o.Horizon = defaultHorizon
@@ -411,7 +450,7 @@ func Compute(now time.Time, before, after Config, w reconcile.World, o Options) 
 		}
 		c.plan.Assumed.Observed[pool] = timesOf(d)
 	}
-	c.compare()
+	c.compare(w)
 	c.suggestMoves()
 	c.look(w)
 	c.count()
@@ -428,6 +467,8 @@ type computation struct {
 	// sides are what the pools of the plan were and will be, in the same order.
 	sides []side
 	world reconcile.World // with the names of pools that the change gives them
+	// hosts are those before and after the change, by id.
+	hosts struct{ before, after map[int64]*broker.Host }
 }
 
 // side is what a pool was and will be; nil: it is not.
@@ -459,6 +500,7 @@ func (c *computation) count() {
 		s.CostPerDay = &cost
 	}
 	s.Settings = len(c.plan.Settings)
+	c.plan.Notes = slices.Concat(c.hostNotes(), c.options.Notes)
 	for _, a := range c.plan.Actions {
 		if a.Kind == reconcile.CreateNode {
 			s.Created++

@@ -3,6 +3,7 @@ package plan_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -67,11 +68,11 @@ func drawChange(t *rapid.T, start time.Time) change {
 			ExpiresAt: start.Add(time.Duration(rapid.IntRange(-5, 300).Draw(t, "expires")) * time.Minute),
 		})
 	}
-	id := int64(0)
+	c.before.Inventories = drawInventories(t, nil)
+	c.drawHosts(t, start)
 	for _, p := range c.before.Pools {
 		for range rapid.IntRange(0, p.MaxNodes).Draw(t, "nodes") {
-			id++
-			c.drawNode(t, start, p, id)
+			c.drawNode(t, start, p, int64(len(c.world.Hosts)+len(c.world.Nodes)+1))
 		}
 		if rapid.IntRange(0, 3).Draw(t, "rolling out") == 0 {
 			c.world.Rollouts[p.Name] = broker.Rollout{
@@ -91,7 +92,51 @@ func drawChange(t *rapid.T, start time.Time) change {
 			}
 		}
 	}
+	if err := c.after.Declare(start, c.world, drawInventories(t, c.before.Inventories)); err != nil {
+		t.Fatal(err)
+	}
 	return c
+}
+
+// drawInventories makes up hosts of a file: some of those that stand in it before,
+// others, and machines under other names.
+func drawInventories(t *rapid.T, before []broker.Inventory) (all []broker.Inventory) {
+	if before != nil && rapid.IntRange(0, 2).Draw(t, "inventories stay") == 0 {
+		return before
+	}
+	for _, inventory := range []string{"rack", "lab"} {
+		i := broker.Inventory{Name: inventory}
+		for n := range rapid.IntRange(0, 4).Draw(t, "hosts") {
+			prefix := rapid.SampledFrom([]string{"n", "n", "n", "m"}).Draw(t, "name")
+			arch := rapid.SampledFrom([]string{"arm", "x86", "x86"}).Draw(t, "arch")
+			i.Hosts = append(i.Hosts, broker.Host{
+				Name: fmt.Sprint(prefix, n), Hostname: fmt.Sprint(prefix, n, ".", inventory), Reusable: true,
+				Address: fmt.Sprintf("192.0.%d.%d", len(inventory), n+1), Data: json.RawMessage(fmt.Sprintf(`{"arch":%q}`, arch)),
+			})
+		}
+		all = append(all, i)
+	}
+	return all
+}
+
+// drawHosts stores the hosts of the file before. Some have failed.
+func (c *change) drawHosts(t *rapid.T, start time.Time) {
+	hosts, _, err := broker.Declared(nil, c.before.Inventories, 0, start.Add(-time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range hosts {
+		h := &hosts[i]
+		h.Uses = rapid.IntRange(0, 3).Draw(t, "uses")
+		if rapid.IntRange(0, 3).Draw(t, "host failed") == 0 {
+			h.Failures, h.FailedPools = rapid.IntRange(1, 3).Draw(t, "host failures"), []string{rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "failed pool")}
+			h.RetryAt = start.Add(time.Duration(rapid.IntRange(-600, 7200).Draw(t, "retry")) * time.Second)
+			if rapid.IntRange(0, 2).Draw(t, "broken") == 0 {
+				h.BrokenAt = start.Add(-time.Minute)
+			}
+		}
+	}
+	c.world.Hosts = hosts
 }
 
 // drawFailures gives some of the variants of a pool no capacity, at some time.
@@ -127,6 +172,9 @@ func drawPool(t *rapid.T, name string) broker.Pool {
 		Name: name, FillLevel: fill, MaxNodes: max(1, fill+rapid.IntRange(0, 3).Draw(t, "room")),
 		Concurrency: rapid.IntRange(1, 4).Draw(t, "concurrency"), Account: rapid.SampledFrom([]string{"", "x"}).Draw(t, "account"),
 		Ready: broker.ReadyCheck{SSH: true, Timeout: time.Hour}, Contextualize: broker.ContextualizeSSH,
+		Inventory: rapid.SampledFrom([]broker.HostSelector{
+			{}, {}, {Name: "rack"}, {Name: "rack", Where: map[string]string{"arch": "x86"}}, {Name: "lab"},
+		}).Draw(t, "inventory"),
 		Source: broker.Source{Template: "t", Generation: rapid.SampledFrom([]string{"g0", "g1", "g1"}).Draw(t, "generation")},
 	}
 	for i := range max(0, rapid.IntRange(-3, 2).Draw(t, "variants")) {
@@ -141,6 +189,14 @@ func (c *change) drawNode(t *rapid.T, start time.Time, p broker.Pool, id int64) 
 	n := broker.Node{
 		ID: id, UID: fmt.Sprintf("%016x", id), Pool: p.Name, Since: start, CreatedAt: start, Source: p.Source,
 		Ready: p.Ready, Contextualize: p.Contextualize, Account: p.Account,
+	}
+	if p.Inventory.Draws() { // it may be on one that does not fit any more
+		i := slices.IndexFunc(c.world.Hosts, func(h broker.Host) bool { return h.Inventory == p.Inventory.Name && h.NodeID == 0 })
+		if i < 0 {
+			return
+		}
+		h := &c.world.Hosts[i]
+		h.NodeID, n.Host = id, &broker.NodeHost{ID: h.ID, Inventory: h.Inventory, Name: h.Name}
 	}
 	n.CreatedAt = start.Add(-time.Duration(rapid.IntRange(0, 105).Draw(t, "hours old")) * time.Hour)
 	n.State = rapid.SampledFrom([]broker.NodeState{
@@ -241,6 +297,11 @@ const horizon = 24*time.Hour - 500*time.Millisecond
 func perform(t *rapid.T, c change) (did []string, ready map[string]int) {
 	store, cloud := memory.New(), &brokertest.Cloud{}
 	err := store.Update(context.Background(), func(tx broker.Tx) error {
+		for _, h := range c.world.Hosts {
+			if err := tx.CreateHost(&h); err != nil {
+				return err
+			}
+		}
 		for _, s := range c.world.Sessions {
 			if err := tx.CreateSession(&s); err != nil {
 				return err
@@ -272,6 +333,11 @@ func perform(t *rapid.T, c change) (did []string, ready map[string]int) {
 	}
 	pools, work, name := new(broker.PoolSet), paced{cloud, c.durations}, ""
 	pools.Set(c.after.Pools, c.after.Accounts...)
+	declaring := broker.New(broker.Config{Store: store, Pools: pools, Now: time.Now})
+	if _, err := declaring.SyncInventories(context.Background(), c.after.Inventories); err != nil {
+		t.Error(err)
+		return nil, nil
+	}
 	loop := reconcile.New(reconcile.Config{
 		Store: settled{store, &name}, Provisioner: work, Contextualizer: work, Pools: pools, Runs: c.world.Runs,
 		Serving: func() map[string]bool { return nil }, Log: slog.New(slog.DiscardHandler), Now: time.Now,
@@ -289,6 +355,9 @@ func perform(t *rapid.T, c change) (did []string, ready map[string]int) {
 	last := int64(0)
 	for _, n := range c.world.Nodes {
 		last = max(last, n.ID)
+	}
+	for _, h := range c.after.Hosts {
+		last = max(last, h.ID)
 	}
 	ready = make(map[string]int)
 	err = store.View(context.Background(), func(tx broker.ReadTx) error {
@@ -419,8 +488,15 @@ func TestPlanningAgainSaysNothing(t *testing.T) {
 		for i := range c.after.Pools { // else there is something to do for ever
 			c.after.Pools[i].Schedule, c.after.Pools[i].MaxAge = nil, 0
 		}
+		for i := range c.after.Inventories { // what waits is declared later
+			hosts := &c.after.Inventories[i].Hosts
+			*hosts = slices.DeleteFunc(slices.Clone(*hosts), func(h broker.Host) bool { return slices.Contains(c.after.Waiting, h.Name) })
+		}
+		if err := c.after.Declare(start, c.world, c.after.Inventories); err != nil {
+			rt.Fatal(err)
+		}
 		w := c.world
-		w.Pools = c.after.Pools
+		w.Pools, w.Hosts = c.after.Pools, c.after.Hosts
 		done := reconcile.Rehearse(start, w, reconcile.Script{
 			Accounts: c.after.Accounts, Horizon: 24 * time.Hour,
 			Durations: func(pool string) reconcile.Durations { return c.durations[pool] },
@@ -428,7 +504,11 @@ func TestPlanningAgainSaysNothing(t *testing.T) {
 		if !done.Complete {
 			rt.Fatalf("not done within a day: %d steps", len(done.Steps))
 		}
-		p := plan.Compute(start.Add(24*time.Hour), c.after, c.after, done.World, plan.Options{Observed: c.durations})
+		again := c.after
+		if err := again.Declare(start.Add(24*time.Hour), done.World, c.after.Inventories); err != nil {
+			rt.Fatal(err)
+		}
+		p := plan.Compute(start.Add(24*time.Hour), c.after, again, done.World, plan.Options{Observed: c.durations})
 		if p.Summary.Changes() || p.ExitCode() != plan.ExitNone {
 			rt.Errorf("changes: %+v", p.Summary)
 		}
@@ -454,6 +534,9 @@ func TestPlanIsAFunction(t *testing.T) {
 		}
 		empty := c
 		empty.world = reconcile.World{Runs: 1}
+		if err := empty.after.Declare(start, empty.world, c.after.Inventories); err != nil {
+			rt.Fatal(err)
+		}
 		if id := empty.plan(start.Add(time.Hour)).ID; id != first.ID {
 			rt.Errorf("without stock, an hour later, the id is %s, not %s", id, first.ID)
 		}

@@ -133,24 +133,10 @@ func (p *planner) hasHost(e *pool) bool {
 
 // misplaced tells whether a node runs on no host of those that its pool draws from.
 func (entry *pool) misplaced(n *broker.Node) bool {
-	switch {
-	case n.Host == nil:
+	if n.Host == nil {
 		return entry.Inventory.Draws()
-	case n.Host.Inventory != entry.Inventory.Name:
-		return true
 	}
-	h := entry.hosts[n.Host.ID]
-	return h != nil && !entry.Inventory.Selects(*h)
-}
-
-// withoutHosts gives pools that need no hosts. A rehearsal knows of none: it goes as
-// if there were always one.
-func withoutHosts(pools []broker.Pool) []broker.Pool {
-	pools = slices.Clone(pools)
-	for i := range pools {
-		pools[i].Inventory = broker.HostSelector{}
-	}
-	return pools
+	return entry.Misplaced(*n, entry.hosts[n.Host.ID])
 }
 
 // blameHost notes a create that has failed against its host.

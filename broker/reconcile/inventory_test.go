@@ -259,19 +259,72 @@ func hostLeft(w World, p broker.Pool, now time.Time) bool {
 	return slices.ContainsFunc(w.Hosts, func(h broker.Host) bool { return p.Inventory.Selects(h) && h.Available(now) })
 }
 
-// A rehearsal goes as if there were always a host.
+// A rehearsal makes no more nodes than there are hosts, gives back those of nodes
+// that are gone, and takes what it knows nothing of for granted.
 func TestRehearseWithHosts(t *testing.T) {
 	p := testPool("a", 2, 4)
 	p.Inventory = broker.HostSelector{Name: "i"}
-	w := World{Pools: []broker.Pool{p}, Runs: 4}
-	r := Rehearse(t0, w, Script{Horizon: time.Hour, Durations: func(string) Durations { return Durations{Create: time.Minute} }})
-	created := 0
-	for _, step := range r.Steps {
-		if step.Kind == CreateNode {
-			created++
-		}
+	host := func(id int64, change func(*broker.Host)) broker.Host {
+		h := broker.Host{ID: id, Inventory: "i", Name: fmt.Sprint("n", id)}
+		change(&h)
+		return h
 	}
-	if created != 2 || !w.Pools[0].Inventory.Draws() {
-		t.Errorf("%d creates, want 2; the pool of the caller is %+v", created, w.Pools[0].Inventory)
+	free := func(*broker.Host) {}
+	retired := func(h *broker.Host) { h.NodeID, h.RetiredAt = 1, t0 }
+	node := testNode(1, p, broker.NodeReady)
+	node.Source, node.Host = p.Source, &broker.NodeHost{ID: 10, Inventory: "i"}
+	for _, test := range []struct {
+		name    string
+		hosts   []broker.Host
+		nodes   []broker.Node
+		unknown []string
+		want    []int64 // hosts of the nodes that are made
+		ready   int
+	}{
+		{"no host", nil, nil, nil, nil, 0},
+		{"unknown hosts", nil, nil, []string{"i"}, []int64{0, 0}, 2},
+		{"one", []broker.Host{host(10, free)}, nil, nil, []int64{10}, 1},
+		{"used least first", []broker.Host{host(10, func(h *broker.Host) { h.Uses = 2 }), host(11, free), host(12, free)}, nil, nil, []int64{11, 12}, 2},
+		{"in quarantine for a while", []broker.Host{host(10, func(h *broker.Host) { h.Failures, h.RetryAt = 1, t0.Add(10*time.Minute) })}, nil, nil, []int64{10}, 1},
+		{"in quarantine for long", []broker.Host{host(10, func(h *broker.Host) { h.Failures, h.RetryAt = 1, t0.Add(2*time.Hour) })}, nil, nil, nil, 0},
+		{"broken", []broker.Host{host(10, func(h *broker.Host) { h.Failures, h.BrokenAt = 2, t0 })}, nil, nil, nil, 0},
+		{"a host that leaves", []broker.Host{host(10, retired), host(11, free)}, []broker.Node{node}, nil, []int64{11}, 1},
+		{"a host that nobody gave back", []broker.Host{host(10, func(h *broker.Host) { h.NodeID = 7 })}, nil, nil, []int64{10}, 1},
+		{"a host of another inventory", []broker.Host{host(10, func(h *broker.Host) { h.Inventory = "j" })}, nil, nil, nil, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := World{Pools: []broker.Pool{p}, Nodes: test.nodes, Hosts: test.hosts, Runs: 4}
+			before := fmt.Sprintf("%+v", w)
+			r := Rehearse(t0, w, Script{Horizon: time.Hour, Unknown: test.unknown, Durations: func(string) Durations { return Durations{Create: time.Minute} }})
+			var got []int64
+			for _, step := range r.Steps {
+				if step.Kind == CreateNode {
+					got = append(got, step.HostID)
+				}
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("hosts of new nodes (-want +got):\n%s", diff)
+			}
+			ready := 0
+			for _, n := range r.World.Nodes {
+				if n.State == broker.NodeReady {
+					ready++
+				}
+			}
+			if ready != test.ready {
+				t.Errorf("%d nodes ready at the end, want %d", ready, test.ready)
+			}
+			for _, h := range r.World.Hosts {
+				if i := slices.IndexFunc(r.World.Nodes, func(n broker.Node) bool { return n.ID == h.NodeID }); h.NodeID != 0 && i < 0 {
+					t.Errorf("host %d has node %d, which is gone", h.ID, h.NodeID)
+				}
+				if h.NodeID > 1 && h.Failures != 0 && h.Inventory == "i" {
+					t.Errorf("host %d works, and its failures are remembered", h.ID)
+				}
+			}
+			if after := fmt.Sprintf("%+v", w); before != after {
+				t.Errorf("the world of the caller has changed:\n%s", cmp.Diff(before, after))
+			}
+		})
 	}
 }

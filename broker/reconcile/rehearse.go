@@ -32,6 +32,9 @@ type Script struct {
 	// all passes together. The first half goes into exact times; then passes come
 	// less often, so that the rest is enough: see [Rehearsal.Window]. 0: no bound.
 	Effort int
+	// Unknown are inventories of whose hosts nothing is known: it goes as if there
+	// were always one.
+	Unknown []string
 }
 
 // Step is an action, and when it is done.
@@ -39,7 +42,7 @@ type Step struct {
 	At time.Time
 	Action
 	// Created is the id of the node that a [CreateNode] records: counted on from
-	// the highest id in the world.
+	// the highest id in the world, of nodes and hosts.
 	Created int64
 	// Of is the node's state before the action, "" where it has none.
 	Of broker.NodeState
@@ -115,6 +118,7 @@ type rehearsal struct {
 	ends    workEnds
 	levels  map[string]int // ready nodes by pool
 	gone    int            // nodes of the world that are gone
+	hosts   map[int64]int  // places of the world's hosts, by id
 	spent   int            // of the effort
 	result  Rehearsal
 }
@@ -143,7 +147,7 @@ func (e *workEnds) Pop() any {
 // copyWorld makes a world that may be changed, without nodes that are gone.
 func (r *rehearsal) copyWorld() {
 	w := &r.world
-	w.Pools, w.Hosts = withoutHosts(w.Pools), nil
+	r.copyHosts()
 	nodes := make([]broker.Node, 0, len(w.Nodes))
 	for _, n := range w.Nodes {
 		r.nextID = max(r.nextID, n.ID)
@@ -263,6 +267,11 @@ func (r *rehearsal) carryOut(a Action) bool {
 		r.result.Steps = append(r.result.Steps, step)
 		r.take(a)
 		return true
+	}
+	if a.Kind == MendHost {
+		r.result.Steps = append(r.result.Steps, step)
+		r.giveHost(a.HostID, a.NodeID)
+		return false
 	}
 	n := r.node(a.NodeID)
 	step.Of = n.State
@@ -393,6 +402,7 @@ func (r *rehearsal) finish() {
 
 // ready ends a check.
 func (r *rehearsal) ready(n *broker.Node) {
+	r.trustHost(*n)
 	if n.Hold != nil {
 		r.move(n, broker.NodeHeld)
 		return
@@ -421,6 +431,7 @@ func (r *rehearsal) move(n *broker.Node, next broker.NodeState) {
 	}
 	if next == broker.NodeGone {
 		r.gone++
+		r.leaveHost(*n)
 	}
 	n.State, n.Since, n.Attempts, n.RetryAt = next, r.now, 0, time.Time{}
 	if r.levels[n.Pool] == before {
@@ -467,6 +478,10 @@ func (r *rehearsal) create(a Action) int64 {
 		r.nextID++
 		// Its uid, which is random, decides when its age makes it go: some day will do.
 		n := broker.Node{ID: r.nextID, UID: fmt.Sprintf("%016x", r.nextID), Pool: a.Pool, State: broker.NodeApplying, Since: r.now, CreatedAt: r.now, Source: p.Source, Variant: a.Variant, Account: p.Account}
+		if n.Host = r.nodeHost(a.HostID); n.Host != nil {
+			r.giveHost(a.HostID, n.ID)
+			r.host(a.HostID).Uses++
+		}
 		r.world.Nodes = append(r.world.Nodes, n)
 		r.work(ApplyNode, n, r.now)
 		return n.ID

@@ -28,7 +28,11 @@ func (d *daemon) checkDestroys(ctx context.Context, file *config.File, confirm s
 	if err != nil {
 		return broker.Errorf(broker.CodeInvalid, "%s", err).WithHint("%s", hintOf(err))
 	}
-	p := plan.Compute(s.At, plan.Running(s.Running), after, plan.World(s, true), plan.Options{MaskKey: s.MaskKey})
+	w := plan.World(s, true)
+	if err := after.Declare(s.At, w, file.Inventories); err != nil {
+		return err
+	}
+	p := plan.Compute(s.At, plan.Running(s), after, w, plan.Options{MaskKey: s.MaskKey})
 	if confirm != "" && confirm != p.ID {
 		return broker.Errorf(broker.CodeConflict, "the plan %s that was confirmed is not what would be done: that is plan %s", confirm, p.ID).
 			WithHint("something has changed since it was made: look at a new one with duffy-broker plan --server, and confirm that")

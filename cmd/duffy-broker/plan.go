@@ -136,6 +136,9 @@ func makePlan(ctx context.Context, s streams, o planOptions) (p plan.Plan, good 
 	if err != nil {
 		return p, false, err
 	}
+	if err := after.Declare(c.now, c.world, file.Inventories); err != nil {
+		return p, false, err
+	}
 	p = plan.Compute(c.now, c.before, after, c.world, plan.Options{
 		Against: c.against, MaskKey: c.maskKey, Observed: c.observed, Policy: c.policy(file, after),
 	})
@@ -220,7 +223,7 @@ func (o planOptions) withServer(ctx context.Context) (comparison, error) {
 // ofSnapshot compares with what a snapshot shows.
 func ofSnapshot(s broker.Snapshot, running bool, against plan.Against) comparison {
 	return comparison{
-		now: s.At, against: against, before: plan.Running(s.Running), world: plan.World(s, running),
+		now: s.At, against: against, before: plan.Running(s), world: plan.World(s, running),
 		observed: plan.Durations(s), root: s.Root, maskKey: s.MaskKey,
 	}
 }

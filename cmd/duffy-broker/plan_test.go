@@ -14,6 +14,7 @@ import (
 	"github.com/duffy-broker/duffy-broker/broker"
 	"github.com/duffy-broker/duffy-broker/broker/config"
 	"github.com/duffy-broker/duffy-broker/broker/plan"
+	"github.com/duffy-broker/duffy-broker/broker/reconcile"
 	"github.com/duffy-broker/duffy-broker/cmd/duffy-broker/view"
 )
 
@@ -41,6 +42,7 @@ func (c planCase) config(side string) plan.Config {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	with.Inventories = file.Inventories
 	return with
 }
 
@@ -51,7 +53,9 @@ func (c planCase) compute() plan.Plan {
 	text, err := os.ReadFile(filepath.Join(c.dir, "world.json"))
 	if os.IsNotExist(err) {
 		o := plan.Options{Against: plan.Against{Kind: "base", Name: "main (0123456789)", AssumedFull: true}, MaskKey: []byte("key")}
-		return plan.Compute(planStart, before, after, plan.Full(planStart, before, 8), o)
+		w := plan.Full(planStart, before, 8)
+		c.declare(&after, w)
+		return plan.Compute(planStart, before, after, w, o)
 	}
 	if err != nil {
 		c.t.Fatal(err)
@@ -70,7 +74,9 @@ func (c planCase) compute() plan.Plan {
 			Session int64
 			Age     string
 			Older   bool
+			Host    string // its name in the inventory of the pool
 		}
+		Hosts    map[string]string // what is wrong with one, by name
 		Observed map[string]struct{ Create, Check, Destroy string }
 	}
 	if err := json.Unmarshal(text, &w); err != nil {
@@ -94,6 +100,17 @@ func (c planCase) compute() plan.Plan {
 		}
 		s.Sessions = append(s.Sessions, broker.SnapshotSession{ID: session.ID, State: state, ExpiresAt: planStart.Add(duration(session.Expires))})
 	}
+	if s.Hosts, _, err = broker.Declared(nil, before.Inventories, 100, planStart.Add(-time.Hour)); err != nil {
+		c.t.Fatal(err)
+	}
+	for i := range s.Hosts {
+		switch h := &s.Hosts[i]; w.Hosts[h.Name] {
+		case "quarantined":
+			h.Failures, h.RetryAt = 1, planStart.Add(5*time.Minute)
+		case "broken":
+			h.Failures, h.BrokenAt = 2, planStart.Add(-time.Minute)
+		}
+	}
 	for _, group := range w.Nodes {
 		for range group.Count {
 			n := broker.SnapshotNode{ID: int64(len(s.Nodes) + 1), Pool: group.Pool, State: group.State, Since: planStart.Add(-duration(group.Age)), SessionID: group.Session}
@@ -106,6 +123,11 @@ func (c planCase) compute() plan.Plan {
 				n.Generation = "older"
 			}
 			n.Touched = group.Session != 0
+			for i := range s.Hosts {
+				if h := &s.Hosts[i]; h.Name == group.Host && group.Host != "" {
+					h.NodeID, n.HostID, n.Inventory = n.ID, h.ID, h.Inventory
+				}
+			}
 			n.Held = group.State == broker.NodeHeld
 			for i := range s.Sessions {
 				if s.Sessions[i].ID == group.Session {
@@ -122,7 +144,16 @@ func (c planCase) compute() plan.Plan {
 	if w.Running {
 		against = plan.Against{Kind: "server", Name: "http://127.0.0.1:8080/api/v1"}
 	}
-	return plan.Compute(planStart, before, after, plan.World(s, w.Running), plan.Options{Against: against, MaskKey: []byte("key"), Observed: plan.Durations(s)})
+	world := plan.World(s, w.Running)
+	c.declare(&after, world)
+	return plan.Compute(planStart, before, after, world, plan.Options{Against: against, MaskKey: []byte("key"), Observed: plan.Durations(s)})
+}
+
+func (c planCase) declare(after *plan.Config, w reconcile.World) {
+	c.t.Helper()
+	if err := after.Declare(planStart, w, after.Inventories); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // TestPlanCorpus compares what plan prints for each change of testdata/plan, in

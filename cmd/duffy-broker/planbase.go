@@ -74,6 +74,7 @@ func (o planOptions) withBase(ctx context.Context, s streams, file *config.File,
 		return c, broker.Wrap(broker.CodeInvalid, err, "%s can't be compared with", name).
 			WithHint("compare with a revision whose pools are right: --base REV")
 	}
+	c.before.Inventories = old.Inventories
 	c.world = plan.Full(c.now, c.before, runs)
 	return c, nil
 }

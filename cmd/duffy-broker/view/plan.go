@@ -82,6 +82,9 @@ func poolFacts(p plan.Pool, at time.Time) []fact {
 		add("made from", "%s", madeFrom(g.Inputs))
 	}
 	add("stock", "%s", stock(p))
+	if p.Hosts != nil {
+		add("hosts", "%s", hosts(*p.Hosts))
+	}
 	if r := p.Rollout; r != nil {
 		add("rollout", "%s", rollout(*r, at))
 	}
@@ -163,6 +166,40 @@ func stock(p plan.Pool) string {
 	}
 	if n := len(s.Destroyed); n > 0 {
 		words = append(words, fmt.Sprintf("%s %s destroyed: %s", count(n, "node"), verb(n, "is", "are"), ids(s.Destroyed)))
+	}
+	return strings.Join(words, "; ")
+}
+
+// hosts says on which hosts a pool's nodes run.
+func hosts(h plan.Hosts) string {
+	if h.Unknown {
+		return fmt.Sprintf("of inventory %s, of which nothing is known", h.Inventory)
+	}
+	var states []string
+	for _, part := range []struct {
+		n    int
+		what string
+	}{{h.Free, "free"}, {h.InUse, "in use"}, {h.Quarantined, "in quarantine"}, {h.Broken, "broken"}} {
+		if part.n > 0 {
+			states = append(states, fmt.Sprintf("%d %s", part.n, part.what))
+		}
+	}
+	text := fmt.Sprintf("%d of inventory %s", h.Usable()+h.Broken, h.Inventory)
+	if len(states) > 0 {
+		text += " (" + strings.Join(states, ", ") + ")"
+	}
+	words := []string{text}
+	if len(h.Added) > 0 {
+		words = append(words, "new: "+few(h.Added))
+	}
+	if len(h.Removed) > 0 {
+		words = append(words, "no longer: "+few(h.Removed))
+	}
+	if n := len(h.Replaced); n > 0 {
+		words = append(words, fmt.Sprintf("%s %s on none of them, and %s: %s", count(n, "node"), verb(n, "runs", "run"), verb(n, "goes", "go"), ids(h.Replaced)))
+	}
+	if h.Short > 0 {
+		words = append(words, fmt.Sprintf("that is %d too few for fill_level", h.Short))
 	}
 	return strings.Join(words, "; ")
 }

@@ -43,6 +43,9 @@ func planMarkdown(p plan.Plan, maxSize int) string {
 		head.WriteByte('\n')
 	}
 	fmt.Fprintf(&head, "Compared with %s, from %s on.\n\n", escape(against(p.Against)), clock(p.At))
+	for _, line := range p.Notes {
+		fmt.Fprintf(&head, "**Note:** %s\n\n", escape(line))
+	}
 	for _, line := range suggestions(p) {
 		fmt.Fprintf(&head, "**Hint:** %s\n\n", escape(line))
 	}

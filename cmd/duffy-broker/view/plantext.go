@@ -44,6 +44,9 @@ func planText(p plan.Plan, color bool) string {
 			b.WriteString(paint(printable(line), red, bold) + "\n")
 		}
 	}
+	for _, line := range p.Notes {
+		fmt.Fprintf(&b, "\nNote: %s\n", printable(line))
+	}
 	for _, line := range suggestions(p) {
 		fmt.Fprintf(&b, "\nHint: %s\n", printable(line))
 	}

@@ -1,0 +1,14 @@
+inventory "rack1" {
+  host "n1" {
+    ipaddr     = "192.0.2.1"
+    attributes = { arch = "x86_64" }
+  }
+}
+
+pool "metal" {
+  module        = "../../modules/node"
+  fill_level    = 3
+  max_nodes     = 5
+  contextualize = "none"
+  inventory     = "rack1"
+}
