@@ -47,6 +47,9 @@ func wirePoolStatus(s broker.PoolStatus) v1.PoolStatus {
 			Failure: v.Failure.Message, FailureClass: string(v.Failure.Class), LastFailure: v1.Time{Time: v.Failure.FailedAt},
 		})
 	}
+	for _, f := range s.Pool.FollowedValues() {
+		wire.Followed = append(wire.Followed, v1.FollowedValue{Variant: f.Variant, Output: f.Output, Value: f.Value, At: v1.Time{Time: f.At}, New: f.New})
+	}
 	for _, change := range s.Changes {
 		wire.Changes = append(wire.Changes, v1.ScheduleChange{
 			At: v1.Time{Time: change.At}, Numbers: v1.Numbers{FillLevel: change.FillLevel, MaxNodes: change.MaxNodes}, Window: change.Window,

@@ -40,6 +40,8 @@ func TestPoolStatus(t *testing.T) {
 		{Name: "spot", Ready: 1, Nodes: 2, Cools: at.Add(time.Hour), Failure: broker.VariantHealth{FailedAt: at, Class: broker.FailureNoCapacity, Message: "create: no room"}},
 		{Name: "on-demand"},
 	}
+	f.status.Pool.Follow.Outputs = []string{"image"}
+	f.status.Pool.Followed = broker.Followed{Base: "x", Variant: "spot", First: map[string]string{"image": `"a"`}, Values: map[string]string{"image": `"b"`, "gone": "1"}, At: at}
 	maps.Copy(want, map[string]any{
 		"max_nodes": 40.0, "window": "work", "base": map[string]any{"fill_level": 2.0, "max_nodes": 4.0}, "generation": "g1",
 		"failed": 6.0, "held": 7.0, "stale": 8.0, "expired": 9.0, "creates": 10.0, "destroys": 11.0, "unmet": 12.0,
@@ -55,7 +57,8 @@ func TestPoolStatus(t *testing.T) {
 				"name": "on-demand", "ready": 0.0, "nodes": 0.0, "cools_until": nil, "failure": "", "failure_class": "", "last_failure": nil,
 			},
 		},
-		"changes": []any{map[string]any{"at": "2026-11-24T10:00:00+00:00", "fill_level": 2.0, "max_nodes": 4.0, "window": ""}},
+		"followed": []any{map[string]any{"variant": "spot", "output": "image", "value": "b", "at": "2026-11-24T08:00:00+00:00", "new": true}},
+		"changes":  []any{map[string]any{"at": "2026-11-24T10:00:00+00:00", "fill_level": 2.0, "max_nodes": 4.0, "window": ""}},
 	})
 	a = send(t, http.MethodGet, url+"/api/v1/pools/small/status", "", asDemo)
 	if diff := cmp.Diff(map[string]any{"action": "get", "pool_status": want}, decoded(t, []byte(a.body))); diff != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,17 +29,97 @@ type Follow struct {
 // they change no generation, and neither does coming back to them. So nothing turns
 // stale when a pool begins to follow, or follows one more output; and a change of
 // the module or of its variables, which may come to other values, makes nodes stale
-// once and not twice.
+// once and not twice. Each variant of a pool sees values of its own, which decide
+// the generation of its nodes alone.
 type Followed struct {
 	Pool string `json:"pool"`
-	// Base is the generation that the pool has by its module, variables and
-	// environment alone. With another one the record counts for nothing.
+	// Base is the generation that the pool, or one of its variants, has by its module,
+	// variables and environment alone. With another one the record counts for nothing.
 	Base string `json:"base"`
 	// First and Values are the first and the last values seen, in JSON, by output.
 	First  map[string]string `json:"first,omitempty"`
 	Values map[string]string `json:"values,omitempty"`
 	// At is when Values were seen.
 	At time.Time `json:"at"`
+	// Variant is what the variant was called then that sees these; "" without.
+	Variant string `json:"variant,omitempty"`
+	// Others are what the other variants of the pool see.
+	Others []FollowedVariant `json:"others,omitempty"`
+}
+
+// FollowedVariant is what is remembered of one variant of a pool: see [Followed].
+type FollowedVariant struct {
+	Variant string            `json:"variant"`
+	Base    string            `json:"base"`
+	First   map[string]string `json:"first,omitempty"`
+	Values  map[string]string `json:"values,omitempty"`
+	At      time.Time         `json:"at"`
+}
+
+// Variants gives what is remembered, one of each variant; without variants there
+// is one, without records none.
+func (f Followed) Variants() []FollowedVariant {
+	if f.Base == "" {
+		return nil
+	}
+	return append([]FollowedVariant{{f.Variant, f.Base, f.First, f.Values, f.At}}, f.Others...)
+}
+
+// Of gives what is remembered of nodes whose generation is base by module,
+// variables and environment alone: without a base where that is nothing.
+func (f Followed) Of(base string) Followed {
+	for _, v := range f.Variants() {
+		if v.Base == base {
+			return Followed{Pool: f.Pool, Variant: v.Variant, Base: v.Base, First: v.First, Values: v.Values, At: v.At}
+		}
+	}
+	return Followed{Pool: f.Pool}
+}
+
+// With gives the record of a pool whose variants have these bases, with what one of
+// them has seen. What is remembered of other bases is left out.
+func (f Followed) With(one Followed, bases []string) Followed {
+	next := Followed{Pool: f.Pool}
+	done := make(map[string]bool)
+	for _, base := range bases {
+		v := one
+		if v.Base != base {
+			v = f.Of(base)
+		}
+		if v.Base == "" || done[base] {
+			continue
+		}
+		if done[base] = true; next.Base == "" {
+			next = Followed{Pool: f.Pool, Variant: v.Variant, Base: v.Base, First: v.First, Values: v.Values, At: v.At}
+		} else {
+			next.Others = append(next.Others, FollowedVariant{v.Variant, v.Base, v.First, v.Values, v.At})
+		}
+	}
+	return next
+}
+
+// FollowedValue is the value of an output that a pool follows.
+type FollowedValue struct {
+	Variant string          `json:"variant,omitempty"` // that sees it; "" without
+	Output  string          `json:"output"`
+	Value   json.RawMessage `json:"value"`
+	At      time.Time       `json:"at"` // when it was seen last
+	// New: it is another one than at first, so that it counts for what nodes are
+	// made from.
+	New bool `json:"new"`
+}
+
+// FollowedValues gives what the pool follows and what is known of it, by variant and
+// output.
+func (p Pool) FollowedValues() (all []FollowedValue) {
+	for _, v := range p.Followed.Variants() {
+		for _, name := range p.Follow.Outputs {
+			if value := v.Values[name]; value != "" {
+				all = append(all, FollowedValue{v.Variant, name, json.RawMessage(value), v.At, v.First[name] != value})
+			}
+		}
+	}
+	return all
 }
 
 // followVersion is hashed into generations with a followed value. Changing it makes
@@ -49,13 +130,14 @@ const followVersion = "duffy-broker follow 1"
 // environment have the generation base: that itself, unless a followed output has
 // another value than at first.
 func (p Pool) GenerationOver(base string) string {
-	if p.Followed.Base != base {
+	f := p.Followed.Of(base)
+	if f.Base != base {
 		return base
 	}
 	text := fmt.Appendf(nil, "%s\n%s", followVersion, base)
 	changed := false
 	for _, name := range slices.Sorted(slices.Values(p.Follow.Outputs)) {
-		first, value := p.Followed.First[name], p.Followed.Values[name]
+		first, value := f.First[name], f.Values[name]
 		if first == "" || value == "" || first == value {
 			continue
 		}
@@ -73,6 +155,7 @@ func (p Pool) GenerationOver(base string) string {
 // NextLookup gives when the outputs that a pool of the generation base follows are
 // to be looked up again: the zero time for at once.
 func (f Followed) NextLookup(follow Follow, base string) time.Time {
+	f = f.Of(base)
 	if f.Base != base {
 		return time.Time{}
 	}
@@ -84,8 +167,10 @@ func (f Followed) NextLookup(follow Follow, base string) time.Time {
 	return f.At.Add(follow.Every)
 }
 
-// See gives the record after a lookup of a pool of the generation base.
+// See gives the record after a lookup of a pool of the generation base, or of one of
+// its variants: that alone.
 func (f Followed) See(base string, values map[string]string, now time.Time) Followed {
+	f = f.Of(base)
 	next := Followed{Pool: f.Pool, Base: base, First: maps.Clone(values), Values: maps.Clone(values), At: now}
 	if f.Base != base {
 		return next
@@ -98,20 +183,24 @@ func (f Followed) See(base string, values map[string]string, now time.Time) Foll
 	return next
 }
 
-// FollowChange tells which values differ between two records of one generation,
-// before and after, as NAME=VALUE in the order of the names. Both are "" without a
+// FollowChange tells which values differ between two records, before and after, as
+// NAME=VALUE in the order of the names, with the name of the variant in front of it,
+// as in near.image_id="x". Of each generation it compares its own. Both are "" without a
 // difference.
 func FollowChange(old, next Followed) (from, to string) {
-	if old.Base != next.Base {
-		return "", ""
-	}
 	var before, after []string
-	for _, name := range slices.Sorted(maps.Keys(next.Values)) {
-		was, is := old.Values[name], next.Values[name]
-		if was == "" || was == is {
-			continue
+	for _, v := range next.Variants() {
+		prefix := ""
+		if v.Variant != "" {
+			prefix = v.Variant + "."
 		}
-		before, after = append(before, name+"="+brief(was)), append(after, name+"="+brief(is))
+		for _, name := range slices.Sorted(maps.Keys(v.Values)) {
+			was, is := old.Of(v.Base).Values[name], v.Values[name]
+			if was == "" || was == is {
+				continue
+			}
+			before, after = append(before, prefix+name+"="+brief(was)), append(after, prefix+name+"="+brief(is))
+		}
 	}
 	return strings.Join(before, " "), strings.Join(after, " ")
 }

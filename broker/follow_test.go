@@ -72,3 +72,45 @@ func TestNextLookup(t *testing.T) {
 		t.Errorf("with another output at %v", got)
 	}
 }
+
+// Each variant has values of its own, which decide the generation of its nodes only.
+func TestFollowedVariants(t *testing.T) {
+	see := func(f Followed, base, variant, value string, bases ...string) Followed {
+		one := f.See(base, map[string]string{"image": value}, time.Time{})
+		one.Variant = variant
+		return f.With(one, bases)
+	}
+	f := see(Followed{Pool: "p"}, "b1", "near", `"a"`, "b1", "b2")
+	f = see(f, "b2", "far", `"x"`, "b1", "b2")
+	changed := see(f, "b2", "far", `"y"`, "b1", "b2")
+	p := Pool{Follow: Follow{Outputs: []string{"image"}}, Followed: changed}
+	if one, two := p.GenerationOver("b1"), p.GenerationOver("b2"); one != "b1" || two == "b2" {
+		t.Errorf("generations %s and %s, want b1 and another than b2", one, two)
+	}
+	if from, to := FollowChange(f, changed); from != `far.image="x"` || to != `far.image="y"` {
+		t.Errorf("the change is %s -> %s", from, to)
+	}
+	if got := changed.NextLookup(Follow{Outputs: []string{"image"}, Every: time.Hour}, "b2"); !got.Equal(time.Time{}.Add(time.Hour)) {
+		t.Errorf("the next lookup of the second one is %v", got)
+	}
+	want := []FollowedValue{{Variant: "near", Output: "image", Value: []byte(`"a"`)}, {Variant: "far", Output: "image", Value: []byte(`"y"`), New: true}}
+	if diff := cmp.Diff(want, p.FollowedValues()); diff != "" {
+		t.Errorf("values (-want +got):\n%s", diff)
+	}
+
+	// In another order, and under another name, it is the same; what is gone is forgotten.
+	turned := see(changed, "b2", "other", `"y"`, "b2", "b1")
+	if p.Followed = turned; p.GenerationOver("b2") != (Pool{Follow: p.Follow, Followed: changed}).GenerationOver("b2") || len(turned.Variants()) != 2 {
+		t.Errorf("in another order: %+v", turned)
+	}
+	single := see(changed, "b2", "", `"y"`, "b2")
+	if single.Base != "b2" || len(single.Others) != 0 || single.First["image"] != `"x"` {
+		t.Errorf("without the first variant: %+v", single)
+	}
+	if p.Followed = single; p.GenerationOver("b2") == "b2" {
+		t.Error("without the first variant the second one's nodes turn stale")
+	}
+	if f = see(f, "b3", "third", `"z"`, "b3"); f.Of("b1").Base != "" || f.Base != "b3" {
+		t.Errorf("of other variants there is left: %+v", f)
+	}
+}

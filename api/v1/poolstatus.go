@@ -39,6 +39,7 @@ type PoolOperator struct {
 	Hosts   *PoolHosts       `json:"hosts,omitempty"` // that it draws from, if from any
 
 	Variants []VariantStatus `json:"variants,omitempty"` // in the order in which they are tried; left out where there are none
+	Followed []FollowedValue `json:"followed,omitempty"` // what it follows of its module; left out where nothing is known
 }
 
 // PoolHosts counts the hosts that a pool draws from, which others may share.
@@ -47,6 +48,15 @@ type PoolHosts struct {
 	InUse       int `json:"in_use"`
 	Quarantined int `json:"quarantined"` // that failed, and are tried again
 	Broken      int `json:"broken"`      // that failed, and wait for an admin
+}
+
+// FollowedValue is an output of a pool's module that the pool follows.
+type FollowedValue struct {
+	Variant string `json:"variant"` // that sees it; "" for a pool without variants
+	Output  string `json:"output"`
+	Value   any    `json:"value"`
+	At      Time   `json:"at"`  // when it was looked up last
+	New     bool   `json:"new"` // it is another one than at first
 }
 
 // VariantStatus is how a variant of a pool does.

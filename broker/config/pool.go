@@ -261,11 +261,6 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 	}
 	p.Schedule = l.windows(s, p)
 	p.Variants = l.variants(s)
-	if len(p.Variants) > 0 && len(p.Follow.Outputs) > 0 {
-		at, other := from.nearest(s.follow.at, s.variants.at)
-		l.report(at, "Follow with variants",
-			"A pool with variants can't follow outputs: each variant may have another value (see %s). Write follow { outputs = [] } to follow nothing, or do without variants.", place(other))
-	}
 	l.checkMaxAge(s, from, p)
 	return p
 }

@@ -77,6 +77,7 @@ func (c *computation) add(s side) {
 		p.Cost = &cost
 	}
 	if s.new != nil {
+		p.Followed = s.new.FollowedValues()
 		for _, change := range schedule.Changes(s.new.Schedule, schedule.Base(*s.new), c.now, scheduleChanges) {
 			p.Schedule = append(p.Schedule, ScheduleChange{At: change.At, FillLevel: change.FillLevel, MaxNodes: change.MaxNodes, Window: change.Window})
 		}
@@ -194,15 +195,17 @@ func followInputs(s side) (inputs []Input) {
 	if f.Base == "" {
 		f = s.new.Followed
 	}
-	for _, name := range slices.Sorted(maps.Keys(f.Values)) {
-		if f.First[name] == f.Values[name] || follows(s.old, name) == follows(s.new, name) {
-			continue
+	for _, v := range f.Variants() {
+		for _, name := range slices.Sorted(maps.Keys(v.Values)) {
+			if v.First[name] == v.Values[name] || follows(s.old, name) == follows(s.new, name) {
+				continue
+			}
+			how := "removed"
+			if follows(s.new, name) {
+				how = "added"
+			}
+			inputs = append(inputs, Input{InputFollowed, join(v.Variant, name), how})
 		}
-		how := "removed"
-		if follows(s.new, name) {
-			how = "added"
-		}
-		inputs = append(inputs, Input{InputFollowed, name, how})
 	}
 	return inputs
 }

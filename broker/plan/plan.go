@@ -180,11 +180,14 @@ type Pool struct {
 	// Drain is how a pool is emptied that is removed.
 	Drain *Drain `json:"drain,omitempty"`
 	// Lent are the nodes in sessions, which are left alone.
-	Lent     []Lent           `json:"lent,omitempty"`
-	Ready    Ready            `json:"ready"`
-	Headroom Headroom         `json:"headroom"`
-	Cost     *Cost            `json:"cost_per_day,omitempty"`
-	Schedule []ScheduleChange `json:"schedule,omitempty"` // the next ones, at most [scheduleChanges]
+	Lent     []Lent   `json:"lent,omitempty"`
+	Ready    Ready    `json:"ready"`
+	Headroom Headroom `json:"headroom"`
+	Cost     *Cost    `json:"cost_per_day,omitempty"`
+	// Followed are the values of outputs that it follows after the change, as they
+	// were seen last.
+	Followed []broker.FollowedValue `json:"followed,omitempty"`
+	Schedule []ScheduleChange       `json:"schedule,omitempty"` // the next ones, at most [scheduleChanges]
 	// Sample is what Terraform would make for one node, where it was asked.
 	Sample *Sample `json:"sample,omitempty"`
 }

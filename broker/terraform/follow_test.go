@@ -134,3 +134,57 @@ func TestPrepareChecksFollowedOutputs(t *testing.T) {
 	_, _, err = inspector.Inspect(p)
 	wantError(t, err, `"missing"`, `"hidden"`)
 }
+
+// Each variant is looked up with its own variables, and its own generation is what
+// the values change.
+func TestLookUpOfVariants(t *testing.T) {
+	e := testEngine(t, brokertest.NeedProgram(t, "terraform"))
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a"), "image-a\n")
+	write(t, filepath.Join(dir, "b"), "image-b\n")
+	module := strings.Replace(followModule(dir+"/${var.zone}"), `variable "password"`, "variable \"zone\" { default = \"none\" }\nvariable \"password\"", 1)
+	p := modulePool(t, module, nil)
+	p.CreateTimeout = time.Minute
+	p.Follow = broker.Follow{Outputs: []string{"image_id"}, Every: time.Hour}
+	p.Variants = []broker.Variant{{Name: "near", Variables: []byte(`{"zone":"a"}`)}, {Name: "far", Variables: []byte(`{"zone":"b"}`)}}
+	bases := make([]string, 0, 2)
+	for i, way := range p.Ways() {
+		source, err := e.Prepare(t.Context(), way)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Variants[i].Source, bases = source, append(bases, source.Generation)
+	}
+	look := func() (generations []string) {
+		t.Helper()
+		for i, way := range p.Ways() {
+			values, err := e.LookUp(t.Context(), way)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Followed = p.Followed.With(p.Followed.See(bases[i], values, time.Time{}), bases)
+		}
+		for _, way := range p.Ways() {
+			source, err := e.FollowedSource(way)
+			if err != nil {
+				t.Fatal(err)
+			}
+			generations = append(generations, source.Generation)
+		}
+		return generations
+	}
+	if diff := cmp.Diff(bases, look()); diff != "" {
+		t.Errorf("generations by the first values (-want +got):\n%s", diff)
+	}
+	write(t, filepath.Join(dir, "b"), "image-c\n")
+	if got := look(); got[0] != bases[0] || got[1] == bases[1] {
+		t.Errorf("generations %v after a new value of the second variant, want another one than of %v there", got, bases)
+	}
+	var values []string
+	for _, v := range p.FollowedValues() {
+		values = append(values, string(v.Value))
+	}
+	if diff := cmp.Diff([]string{`"image-a"`, `"image-c"`}, values); diff != "" {
+		t.Errorf("values (-want +got):\n%s", diff)
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -41,10 +42,18 @@ type follower struct {
 	log     *slog.Logger
 	now     func() time.Time
 
-	failures map[string]followFailure // by pool
+	failures map[string]followFailure // by pool and variant
 }
 
-// followFailure says that lookups of a pool fail.
+// wayName names a pool, or a pool as one of its variants makes nodes.
+func wayName(p broker.Pool) string {
+	if len(p.Variants) == 1 {
+		return p.Name + " " + p.Variants[0].Name
+	}
+	return p.Name
+}
+
+// followFailure says that lookups of a pool, or of one of its variants, fail.
 type followFailure struct {
 	base  string // another one starts afresh
 	pause time.Duration
@@ -81,32 +90,34 @@ func (f *follower) run(ctx context.Context) {
 	}
 }
 
-// next gives the pool whose lookup is due first, and the generation that it has
-// without what it follows.
+// next gives the pool, as one of its variants if it has some, whose lookup is due
+// first, and the generation that it has without what it follows.
 func (f *follower) next() (first broker.Pool, base string, due time.Time, ok bool) {
 	known := make(map[string]followFailure)
 	for _, p := range f.pools.All() {
 		if len(p.Follow.Outputs) == 0 {
 			continue
 		}
-		own, err := f.reader.FollowBase(p)
-		if err != nil {
-			continue // it was accepted: its variables are fine
-		}
-		at := p.Followed.NextLookup(p.Follow, own)
-		if failure, failed := f.failures[p.Name]; failed && failure.base == own {
-			known[p.Name] = failure
-			at = failure.until
-		}
-		if !ok || at.Before(due) {
-			first, base, due, ok = p, own, at, true
+		for _, way := range p.Ways() {
+			own, err := f.reader.FollowBase(way)
+			if err != nil {
+				continue // it was accepted: its variables are fine
+			}
+			at := p.Followed.NextLookup(p.Follow, own)
+			if failure, failed := f.failures[wayName(way)]; failed && failure.base == own {
+				known[wayName(way)] = failure
+				at = failure.until
+			}
+			if !ok || at.Before(due) {
+				first, base, due, ok = way, own, at, true
+			}
 		}
 	}
 	f.failures = known
 	return first, base, due, ok
 }
 
-// lookUp looks up what one pool follows.
+// lookUp looks up what one pool follows, or one of its variants.
 func (f *follower) lookUp(ctx context.Context, p broker.Pool, base string) {
 	values, err := f.reader.LookUp(ctx, p)
 	if err == nil {
@@ -115,14 +126,18 @@ func (f *follower) lookUp(ctx context.Context, p broker.Pool, base string) {
 	if ctx.Err() != nil { // the broker stops
 		return
 	}
-	failure, again := f.failures[p.Name]
+	name := wayName(p)
+	failure, again := f.failures[name]
 	if err == nil {
-		delete(f.failures, p.Name)
+		delete(f.failures, name)
 		return
+	}
+	if name != p.Name {
+		err = fmt.Errorf("variant %s: %w", p.Variants[0].Name, err)
 	}
 	failure.base, failure.pause = base, max(followPause, min(2*failure.pause, p.Follow.Every))
 	failure.until = f.now().Add(failure.pause)
-	f.failures[p.Name] = failure
+	f.failures[name] = failure
 	f.log.WarnContext(ctx, "outputs that a pool follows can't be looked up: the last values stay", "pool", p.Name, "again_in", failure.pause, "error", err)
 	if again { // one event for all of a row
 		return
@@ -143,16 +158,32 @@ func (f *follower) apply(ctx context.Context, asked broker.Pool, base string, va
 		return nil
 	}
 	p := &pools[i]
-	if now, err := f.reader.FollowBase(*p); err != nil || now != base {
-		return err
-	}
 	old := p.Followed
 	old.Pool = p.Name
-	p.Followed = old.See(base, values, f.now())
-	var err error
-	if p.Source, err = f.reader.FollowedSource(*p); err != nil {
+	seen, bases := old.See(base, values, f.now()), []string{}
+	there := false
+	for _, way := range p.Ways() {
+		own, err := f.reader.FollowBase(way)
+		if err != nil {
+			return err
+		}
+		bases = append(bases, own)
+		if own == base && !there {
+			there = true
+			if wayName(way) != p.Name {
+				seen.Variant = way.Variants[0].Name
+			}
+		}
+	}
+	if !there {
+		return nil
+	}
+	p.Followed = old.With(seen, bases)
+	changed, err := withSources(*p, f.reader.FollowedSource)
+	if err != nil {
 		return err
 	}
+	*p = changed
 	err = f.change(func() error {
 		if err := f.note(ctx, old, p.Followed); err != nil {
 			return err
@@ -164,9 +195,9 @@ func (f *follower) apply(ctx context.Context, asked broker.Pool, base string, va
 		return err
 	}
 	if from, to := broker.FollowChange(old, p.Followed); to != "" {
-		f.log.InfoContext(ctx, "outputs that a pool follows have changed: its stock is replaced", "pool", p.Name, "old", from, "new", to, "generation", p.Source.Generation)
-	} else if old.Base != base {
-		f.log.InfoContext(ctx, "outputs that a pool follows are known", "pool", p.Name, "values", p.Followed.Values)
+		f.log.InfoContext(ctx, "outputs that a pool follows have changed: its stock is replaced", "pool", p.Name, "old", from, "new", to, "generation", p.Generation())
+	} else if old.Of(base).Base != base {
+		f.log.InfoContext(ctx, "outputs that a pool follows are known", "pool", p.Name, "variant", seen.Variant, "values", seen.Values)
 	}
 	f.changed(ctx)
 	return nil

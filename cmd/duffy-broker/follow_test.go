@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -139,6 +140,75 @@ func TestFollower(t *testing.T) {
 			t.Errorf("%s, during a lookup (-want +got):\n%s", name, diff)
 		}
 		pools.Set([]broker.Pool{before})
+	}
+}
+
+// Each variant is looked up with its own variables, and has values of its own.
+func TestFollowerOfVariants(t *testing.T) {
+	source := func(base string) broker.Source { return broker.Source{Template: base, Generation: base} }
+	pool := broker.Pool{
+		Name: "p", Follow: broker.Follow{Outputs: []string{"image"}, Every: time.Hour}, Source: source("b1"),
+		Variants: []broker.Variant{{Name: "near", Source: source("b1")}, {Name: "far", Source: source("b2")}},
+	}
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	outputs := new(fakeOutputs)
+	var pools broker.PoolSet
+	pools.Set([]broker.Pool{pool})
+	var stored broker.Followed
+	var problems []string
+	f := &follower{
+		pools: &pools, reader: outputs, reading: new(sync.Mutex), change: func(fn func() error) error { return fn() },
+		note: func(_ context.Context, _, next broker.Followed) error {
+			stored = next
+			return nil
+		},
+		problem: func(_ context.Context, pool, problem string) error {
+			problems = append(problems, pool+": "+problem)
+			return nil
+		},
+		changed: func(context.Context) {}, log: slog.New(slog.DiscardHandler), now: func() time.Time { return now },
+	}
+	look := func(variant, value string, wait time.Duration) []string { // gives the generations of the variants then
+		t.Helper()
+		p, own, due, _ := f.next()
+		if due.IsZero() {
+			due = now
+		}
+		if p.Variants[0].Name != variant || due.Sub(now) != wait {
+			t.Fatalf("next is variant %s in %v, want %s in %v", p.Variants[0].Name, due.Sub(now), variant, wait)
+		}
+		now = due
+		outputs.values, outputs.err = map[string]string{"image": value}, nil
+		if value == "" {
+			outputs.err = errors.New("the cloud is away")
+		}
+		f.lookUp(t.Context(), p, own)
+		after, _ := pools.Get("p")
+		return []string{after.Variants[0].Source.Generation, after.Variants[1].Source.Generation}
+	}
+	look("near", `"a"`, 0)
+	if got := look("far", `"x"`, 0); !slices.Equal(got, []string{"b1", "b2"}) {
+		t.Errorf("the first values make generations %v", got)
+	}
+	if got := look("near", `"a"`, time.Hour); !slices.Equal(got, []string{"b1", "b2"}) {
+		t.Errorf("the same value makes generations %v", got)
+	}
+	got := look("far", `"y"`, 0)
+	if got[0] != "b1" || got[1] == "b2" {
+		t.Errorf("another value of the second variant makes generations %v", got)
+	}
+	after, _ := pools.Get("p")
+	if diff := cmp.Diff(stored, after.Followed); diff != "" || after.Source.Generation != "b1" || len(after.Variants) != 2 {
+		t.Errorf("the pool is %+v; stored and known differ:\n%s", after, diff)
+	}
+	// A failure of one leaves the other one alone.
+	look("near", "", time.Hour)
+	look("far", `"y"`, 0)
+	if kept := look("near", `"a"`, time.Minute); !slices.Equal(kept, got) {
+		t.Errorf("after a failure the generations are %v, want %v", kept, got)
+	}
+	if diff := cmp.Diff([]string{"p: variant near: the cloud is away"}, problems); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
 	}
 }
 

@@ -27,8 +27,9 @@ type planCase struct {
 
 var planStart = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-// config reads one side.
-func (c planCase) config(side string) plan.Config {
+// config reads one side. followed are the first and the last value that pools and
+// their variants see of each output, by pool and variant.
+func (c planCase) config(side string, followed map[string]map[string][2]string) plan.Config {
 	c.t.Helper()
 	dir := absoluteDir(filepath.Join(c.dir, side, "pools.hcl"))
 	if _, err := os.Stat(dir); os.IsNotExist(err) {
@@ -38,7 +39,35 @@ func (c planCase) config(side string) plan.Config {
 	if diags.HasErrors() {
 		c.t.Fatal(diags)
 	}
-	with, err := configOf(file, []byte("key"), dir, func(p broker.Pool) broker.Pool { return broker.Rebased(p, dir, "/srv/pools") })
+	rebase := func(p broker.Pool) broker.Pool { return broker.Rebased(p, dir, "/srv/pools") }
+	with, err := configOf(file, []byte("key"), dir, rebase)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	known := make(map[string]broker.Followed)
+	for _, p := range with.Pools {
+		f, bases := broker.Followed{Pool: p.Name}, []string{}
+		for _, way := range p.Ways() {
+			bases = append(bases, way.Source.Generation)
+		}
+		for i, way := range p.Ways() {
+			name := ""
+			if len(p.Variants) > 0 {
+				name = way.Variants[0].Name
+			}
+			if v, ok := followed[p.Name][name]; ok {
+				first := f.See(bases[i], map[string]string{"image_id": v[0]}, planStart.Add(-2*time.Hour))
+				one := f.With(first, bases).See(bases[i], map[string]string{"image_id": v[1]}, planStart.Add(-time.Hour))
+				one.Variant = name
+				f = f.With(one, bases)
+			}
+		}
+		known[p.Name] = f
+	}
+	with, err = configOf(file, []byte("key"), dir, func(p broker.Pool) broker.Pool {
+		p.Followed = known[p.Name]
+		return rebase(p)
+	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -49,9 +78,9 @@ func (c planCase) config(side string) plan.Config {
 // compute plans the change.
 func (c planCase) compute() plan.Plan {
 	c.t.Helper()
-	before, after := c.config("before"), c.config("after")
 	text, err := os.ReadFile(filepath.Join(c.dir, "world.json"))
 	if os.IsNotExist(err) {
+		before, after := c.config("before", nil), c.config("after", nil)
 		o := plan.Options{Against: plan.Against{Kind: "base", Name: "main (0123456789)", AssumedFull: true}, MaskKey: []byte("key")}
 		w := plan.Full(planStart, before, 8)
 		c.declare(&after, w)
@@ -77,11 +106,13 @@ func (c planCase) compute() plan.Plan {
 			Host    string // its name in the inventory of the pool
 		}
 		Hosts    map[string]string // what is wrong with one, by name
+		Followed map[string]map[string][2]string
 		Observed map[string]struct{ Create, Check, Destroy string }
 	}
 	if err := json.Unmarshal(text, &w); err != nil {
 		c.t.Fatal(err)
 	}
+	before, after := c.config("before", w.Followed), c.config("after", w.Followed)
 	duration := func(text string) time.Duration {
 		if text == "" {
 			return 0

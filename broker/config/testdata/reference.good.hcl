@@ -159,10 +159,6 @@ template "large-vm" {
 }
 
 pool "centos" {
-  follow {
-    outputs = []
-  }
-
   for_each  = local.matrix
   name      = "centos-${each.value.release}-${each.value.arch}"
   extends   = "vm"

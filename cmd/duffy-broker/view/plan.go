@@ -81,6 +81,13 @@ func poolFacts(p plan.Pool, at time.Time) []fact {
 	if g := p.Generation; g != nil {
 		add("made from", "%s", madeFrom(g.Inputs))
 	}
+	for i, v := range p.Followed {
+		label := ""
+		if i == 0 {
+			label = "follows"
+		}
+		add(label, "%s", followed(v))
+	}
 	add("stock", "%s", stock(p))
 	if p.Hosts != nil {
 		add("hosts", "%s", hosts(*p.Hosts))
@@ -146,6 +153,19 @@ func madeFrom(all []plan.Input) string {
 		words = append(words, fmt.Sprintf("and %d more", len(all)-most))
 	}
 	return strings.Join(words, ", ")
+}
+
+// followed says what is known of an output that is followed.
+func followed(v broker.FollowedValue) string {
+	name := v.Output
+	if v.Variant != "" {
+		name = v.Variant + "." + name
+	}
+	text := fmt.Sprintf("%s = %s, seen %s", name, string(v.Value), clock(v.At))
+	if v.New {
+		text += ", another one than at first"
+	}
+	return text
 }
 
 func stock(p plan.Pool) string {

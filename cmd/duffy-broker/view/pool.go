@@ -99,6 +99,7 @@ func poolStatusTable(s value, now time.Time) string {
 		rows = append(rows, []string{"next try", next})
 	}
 	rows = append(rows, variantRows(s.get("variants").items, now)...)
+	rows = append(rows, followedRows(s.get("followed").items)...)
 	name := "changes"
 	for _, change := range s.get("changes").items {
 		rows = append(rows, []string{name, fmt.Sprintf("%s  %s ready, %s at most  %s", change.get("at").text,
@@ -119,6 +120,21 @@ func variantRows(variants []value, now time.Time) (rows [][]string) {
 		if until := v.get("cools_until").text; until != "" {
 			text += ", cools down until " + until
 		}
+		rows = append(rows, []string{name, text})
+		name = ""
+	}
+	return rows
+}
+
+// followedRows shows the outputs that a pool follows, a line each.
+func followedRows(values []value) (rows [][]string) {
+	name := "follows"
+	for _, v := range values {
+		text := v.get("output").text
+		if variant := v.get("variant").text; variant != "" {
+			text = variant + "." + text
+		}
+		text += " = " + pythonJSON(v.get("value")) + "  seen " + v.get("at").text
 		rows = append(rows, []string{name, text})
 		name = ""
 	}

@@ -1,0 +1,14 @@
+pool "a" {
+  module        = "../../modules/image"
+  fill_level    = 2
+  max_nodes     = 4
+  contextualize = "none"
+
+  variant "near" {
+    variables = { zone = "a" }
+  }
+
+  variant "far" {
+    variables = { zone = "b" }
+  }
+}
