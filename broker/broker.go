@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -75,6 +76,8 @@ type Broker struct {
 
 	defaults atomic.Pointer[TenantDefaults]
 	poolsDir atomic.Pointer[string]
+	// legacySettings are those of the legacy block, for plans.
+	legacySettings atomic.Pointer[map[string]json.RawMessage]
 
 	imported *importedLine
 	writable writable

@@ -23,6 +23,8 @@ type Running struct {
 	Pools          []Pool         `json:"pools"`
 	Accounts       []Account      `json:"accounts,omitempty"`
 	TenantDefaults TenantDefaults `json:"tenant_defaults"`
+	// Legacy are the settings of the legacy block, by name; nil without one.
+	Legacy map[string]json.RawMessage `json:"legacy,omitempty"`
 	// Runs is how many Terraform runs may be in flight at once.
 	Runs int `json:"runs"`
 	// Modules are those that pools are made from, by template.
@@ -113,12 +115,21 @@ func (b *Broker) Snapshot(ctx context.Context, actor Tenant) (Snapshot, error) {
 // SetPoolsDir says in which directory the pools' file lies that the pools are from.
 func (b *Broker) SetPoolsDir(dir string) { b.poolsDir.Store(&dir) }
 
+// SetLegacySettings says what the legacy block says, in JSON, by the names of the
+// settings; nil without one. The map must not be changed any more.
+func (b *Broker) SetLegacySettings(settings map[string]json.RawMessage) {
+	b.legacySettings.Store(&settings)
+}
+
 // Running gives what the broker runs with, its sensitive variables masked with key.
 func (b *Broker) Running(key []byte) (Running, error) {
 	pools, accounts := b.cfg.Pools.File()
 	r := Running{Accounts: accounts, TenantDefaults: b.TenantDefaults(), Runs: b.cfg.Runs, Modules: make(map[string]Module)}
 	if dir := b.poolsDir.Load(); dir != nil {
 		r.Root = *dir
+	}
+	if legacy := b.legacySettings.Load(); legacy != nil {
+		r.Legacy = *legacy
 	}
 	for _, p := range pools {
 		m, known := r.Modules[p.Source.Template]

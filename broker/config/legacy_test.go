@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -146,5 +148,61 @@ func TestLegacy_settings(t *testing.T) {
 				t.Errorf("pool a is closed to the legacy API: %t; metal: %t", f.Pools[0].NoLegacy, f.Pools[1].NoLegacy)
 			}
 		})
+	}
+}
+
+// The settings are what a plan compares: all that decides how old jobs are answered.
+func TestLegacySettings(t *testing.T) {
+	settings := func(text string) map[string]string {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "pools.hcl")
+		if err := os.WriteFile(filepath.Join(filepath.Dir(path), "main.tf"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text+"pool \"a\" {\n  module = \".\"\n}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, diags := config.Load(path)
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		all := make(map[string]string)
+		for name, value := range f.LegacySettings() {
+			all[name] = string(value)
+		}
+		return all
+	}
+	if got := settings(""); len(got) != 0 {
+		t.Errorf("without a block: %v", got)
+	}
+	got := settings(`
+locals {
+  os   = { name = "centos" }
+  gone = "x"
+}
+legacy {
+  hostname = upper(hostname)
+  sunset   = "2027-06-30"
+  deprecated = "2027-01-31"
+  when_empty = "v3"
+  map {
+    arch = "/^(aarch64|ppc64le)$/"
+    pool = "virtual-${local.os.name}-${ver}"
+  }
+  map {
+    ver  = "8"
+    pool = local.gone
+  }
+}
+`)
+	want := map[string]string{
+		"main_port": "true", "default_ver": `"7"`, "default_arch": `"x86_64"`, "default_flavor.aarch64": `"tiny"`, "default_flavor.ppc64le": `"tiny"`,
+		"when_empty": `"v3"`, "max_wait": `"30s"`, "session_limit": "0", "session_window": `"5m"`, "keep_for": `"6h"`, "kept_nodes": "0",
+		"inventory": `"auto"`, "anonymous_inventory": "true", "deprecated": `"2027-01-31"`, "sunset": `"2027-06-30"`,
+		"hostname": `"upper(hostname)"`, "map[0].arch": `"/^(aarch64|ppc64le)$/"`, "map[0].pool": `"virtual-${local.os.name}-${ver}"`,
+		"map[0].pool.local.os.name": `"centos"`, "map[1].ver": `"8"`, "map[1].pool": `"local.gone"`, "map[1].pool.local.gone": `"x"`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/duffy-broker/duffy-broker/broker"
@@ -43,13 +44,24 @@ func (c *computation) compare(w reconcile.World) {
 			c.add(side{p, nil})
 		}
 	}
-	c.plan.Settings = append(differences(c.before.settings(), c.after.settings()), c.hostFields()...)
+	c.plan.Settings = differences(c.before.settings(), c.after.settings())
+	if c.after.Legacy == nil { // that it goes says it all
+		c.plan.Settings = slices.DeleteFunc(c.plan.Settings, func(f Field) bool { return strings.HasPrefix(f.Name, "legacy.") })
+	}
+	c.plan.Settings = append(c.plan.Settings, c.hostFields()...)
 	c.compareHosts(w)
 }
 
 // settings are those outside of pools.
 func (c Config) settings() []leaf {
-	return slices.Concat(leaves("account", reflect.ValueOf(c.Accounts)), leaves("tenant_defaults", reflect.ValueOf(c.TenantDefaults)))
+	all := slices.Concat(leaves("account", reflect.ValueOf(c.Accounts)), leaves("tenant_defaults", reflect.ValueOf(c.TenantDefaults)))
+	if c.Legacy != nil {
+		all = append(all, leaf{"legacy", marshal(true), false})
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Legacy)) {
+		all = append(all, leaf{join("legacy", name), compact(c.Legacy[name]), false})
+	}
+	return all
 }
 
 // add compares a pool with what it was.

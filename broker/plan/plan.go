@@ -29,6 +29,8 @@ type Config struct {
 	Pools          []broker.Pool
 	Accounts       []broker.Account
 	TenantDefaults broker.TenantDefaults
+	// Legacy are the settings of the legacy block, by name; nil without one.
+	Legacy map[string]json.RawMessage
 	// Modules are those of the pools, by Source.Template. Where one is missing, what
 	// changed in it is not told.
 	Modules map[string]broker.Module
@@ -82,7 +84,7 @@ type Plan struct {
 	// Settings are changes outside of pools: accounts, what tenants have by default.
 	Settings []Field `json:"settings,omitempty"`
 	Pools    []Pool  `json:"pools"` // in the order of the file, then those removed
-	// Notes say what the plan does not know.
+	// Notes say what is to be known besides, and what the plan does not know.
 	Notes   []string       `json:"notes,omitempty"`
 	Moves   []Move         `json:"suggested_moves,omitempty"`
 	Policy  []PolicyResult `json:"policy,omitempty"`
@@ -503,7 +505,7 @@ func (c *computation) count() {
 		s.CostPerDay = &cost
 	}
 	s.Settings = len(c.plan.Settings)
-	c.plan.Notes = slices.Concat(c.hostNotes(), c.options.Notes)
+	c.plan.Notes = slices.Concat(c.legacyNotes(), c.hostNotes(), c.options.Notes)
 	for _, a := range c.plan.Actions {
 		if a.Kind == reconcile.CreateNode {
 			s.Created++
