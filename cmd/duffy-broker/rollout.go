@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"time"
 
@@ -61,7 +60,7 @@ func newRolloutStatusCommand(s streams, o *clientOptions) *cobra.Command {
 			}
 			return json.Marshal(v1.RolloutAnswer{Action: v1.ActionGet, Rollout: r})
 		})
-	cmd.Long = "Show how far rollouts are. With --wait, print the progress until nothing stale is left in stock; exit with 1 if a rollout pauses or is aborted."
+	cmd.Long = "Show how far rollouts are. With --wait, show the progress until nothing stale is left in stock, on a terminal in a line for each pool that is redrawn, elsewhere in a new line for each change;\nexit with 1 if a rollout pauses or is aborted."
 	cmd.Example = "  duffy-broker rollout status\n  duffy-broker rollout status centos-9s --wait"
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until nothing is left to replace")
 	return cmd
@@ -89,9 +88,10 @@ func rolloutOf(list []v1.Rollout, pool string) (v1.Rollout, error) {
 }
 
 // followRollouts waits until no stock is stale, of one pool or with "" of all,
-// and prints each change. It gives up when a rollout waits for an admin.
+// and shows how that goes: see [progress]. It gives up when a rollout waits for an
+// admin.
 func followRollouts(ctx context.Context, w io.Writer, c *client.Client, pool string) error {
-	seen := make(map[string]string)
+	p := newProgress(w)
 	for {
 		a, err := c.Rollouts(ctx)
 		if err != nil {
@@ -108,22 +108,14 @@ func followRollouts(ctx context.Context, w io.Writer, c *client.Client, pool str
 		left := 0
 		var stopped error
 		for _, r := range list {
-			if r.Left == 0 && seen[r.Pool] == "" {
-				continue // nothing to do from the start
-			}
 			left += r.Left
-			line := fmt.Sprintf("pool %s: %d of %d stale nodes replaced, %d of %d ready, %d being made", r.Pool, max(r.Stale, r.Left)-r.Left, max(r.Stale, r.Left), r.Ready, r.FillLevel, r.Making)
-			if r.Left > 0 && (r.State == string(broker.RolloutPaused) || r.State == string(broker.RolloutAborted)) {
-				line += ": " + r.State
+			if waits(r) {
 				stopped = broker.Errorf(broker.CodeConflict, "the rollout of pool %s is %s: %s", r.Pool, r.State, r.Reason).
 					WithHint("mend the cause, then duffy-broker rollout resume %s", r.Pool)
 			}
-			if line != seen[r.Pool] {
-				seen[r.Pool] = line
-				if _, err := fmt.Fprintln(w, line); err != nil {
-					return err
-				}
-			}
+		}
+		if err := p.show(list, time.Now()); err != nil {
+			return err
 		}
 		if stopped != nil || left == 0 {
 			return stopped
