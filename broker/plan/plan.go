@@ -58,8 +58,6 @@ type Options struct {
 	Effort int
 	// Observed are durations seen in the past, by pool; 0 in one of them is not known.
 	Observed map[string]reconcile.Durations
-	// Notes are what else the plan does not know, in sentences.
-	Notes []string
 	// Policy is what rules say about the change.
 	Policy []PolicyResult
 }
@@ -505,7 +503,7 @@ func (c *computation) count() {
 		s.CostPerDay = &cost
 	}
 	s.Settings = len(c.plan.Settings)
-	c.plan.Notes = slices.Concat(c.legacyNotes(), c.hostNotes(), c.options.Notes)
+	c.plan.Notes = slices.Concat(c.legacyNotes(), c.hostNotes(), c.followNotes())
 	for _, a := range c.plan.Actions {
 		if a.Kind == reconcile.CreateNode {
 			s.Created++

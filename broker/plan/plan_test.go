@@ -381,3 +381,37 @@ func TestForecastOfVariants(t *testing.T) {
 		t.Errorf("creates (-want +got):\n%s", diff)
 	}
 }
+
+// Only a broker knows what it has seen of followed outputs. Where that counts, a plan
+// without it has another id, and says that it may; a plan that knows has the same
+// one, wherever it is made.
+func TestPlanOfFollowedOutputs(t *testing.T) {
+	pool := func(fill int, values ...string) broker.Pool {
+		p := testPool("a", fill, 4, "base")
+		p.Follow = broker.Follow{Outputs: []string{"image"}, Every: time.Hour}
+		for _, v := range values {
+			p.Followed = p.Followed.See("base", map[string]string{"image": v}, t0)
+		}
+		p.Source.Generation = p.GenerationOver("base")
+		return p
+	}
+	compute := func(o plan.Options, values ...string) plan.Plan {
+		before, after := config(pool(3, values...)), config(pool(2, values...))
+		return plan.Compute(t0, before, after, plan.Full(t0, before, 8), o)
+	}
+	base := plan.Options{Against: plan.Against{Kind: "base", AssumedFull: true}}
+	unknown, first, newer := compute(base), compute(plan.Options{}, "1"), compute(plan.Options{}, "1", "2")
+	if unknown.ID != first.ID || unknown.ID == newer.ID {
+		t.Errorf("ids %s without a broker, %s with the first value, %s with another", unknown.ID, first.ID, newer.ID)
+	}
+	if len(unknown.Notes) != 1 || !strings.Contains(unknown.Notes[0], "(a)") || !strings.Contains(unknown.Notes[0], "--server") {
+		t.Errorf("notes without a broker: %q", unknown.Notes)
+	}
+	if len(first.Notes)+len(newer.Notes) > 0 || newer.ID != compute(plan.Options{}, "1", "2").ID {
+		t.Errorf("notes with a broker: %q and %q", first.Notes, newer.Notes)
+	}
+	plain := config(testPool("a", 2, 4, "base"))
+	if p := plan.Compute(t0, plain, plain, plan.Full(t0, plain, 8), base); len(p.Notes) > 0 {
+		t.Errorf("nothing is followed, and the plan says %q", p.Notes)
+	}
+}
