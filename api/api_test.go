@@ -579,7 +579,7 @@ func TestErrors(t *testing.T) {
 		"invalid":      {broker.Errorf(broker.CodeInvalid, "bad"), 422, v1.Error{Detail: "bad", Code: "invalid"}},
 		"not found":    {broker.Errorf(broker.CodeNotFound, "there is no session 7"), 404, v1.Error{Detail: "Not Found", Code: "not_found", Hint: "there is no session 7"}},
 		"conflict":     {broker.Errorf(broker.CodeConflict, "tenant 'x' exists already"), 409, v1.Error{Detail: "tenant 'x' exists already", Code: "conflict"}},
-		"transition":   {&broker.TransitionError{Object: "node 1"}, 409, v1.Error{Detail: "the object has changed meanwhile; try again", Code: "conflict"}},
+		"transition":   {&broker.TransitionError{Object: "node 1"}, 409, v1.Error{Detail: "the object has changed meanwhile; try again", Code: "conflict", Hint: "look at it as it is now: its state has changed meanwhile, or does not allow that"}},
 		"forbidden":    {broker.Errorf(broker.CodeForbidden, "not yours: 100%%s"), 403, v1.Error{Detail: "Forbidden", Code: "forbidden", Hint: "not yours: 100%s"}},
 		"unauthorized": {broker.Errorf(broker.CodeUnauthorized, "who?"), 401, v1.Error{Detail: "Unauthorized", Code: "unauthorized", Hint: "who?"}},
 		"quota":        {broker.Errorf(broker.CodeQuota, "quota exceeded"), 403, v1.Error{Detail: "quota exceeded", Code: "quota"}},

@@ -95,6 +95,9 @@ func HintOf(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok && e.Code != CodeInternal {
 		return e.Hint
 	}
+	if IsTransition(err) {
+		return "look at it as it is now: its state has changed meanwhile, or does not allow that"
+	}
 	return ""
 }
 

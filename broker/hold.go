@@ -92,7 +92,8 @@ func askForHold(tx Tx, n *Node, h Hold, now time.Time) error {
 		return Errorf(CodeConflict, "node %d is lent, in session %d", n.ID, n.SessionID).
 			WithHint("retire that session first; a node that was given back can be held until it is destroyed")
 	case NodeGone:
-		return Errorf(CodeConflict, "node %d is gone: nothing of it is left", n.ID)
+		return Errorf(CodeConflict, "node %d is gone: nothing of it is left", n.ID).
+			WithHint("`duffy-broker node logs %d` shows what its runs said", n.ID)
 	case NodeHeld: // has a hold
 	}
 	return &TransitionError{Object: fmt.Sprintf("node %d", n.ID), From: string(n.State), To: string(NodeHeld)}
@@ -134,9 +135,11 @@ func (b *Broker) waitUntilHeld(ctx context.Context, n Node) (Node, error) {
 			return Node{}, err
 		case err != nil: // told above
 		case n.State == NodeGone:
-			return Node{}, Errorf(CodeConflict, "node %d was destroyed before it could be held", n.ID)
+			return Node{}, Errorf(CodeConflict, "node %d was destroyed before it could be held", n.ID).
+				WithHint("its destroy had begun, and is never interrupted; `duffy-broker node logs %d` shows what its runs said", n.ID)
 		case n.Hold == nil || !n.Hold.Since.Equal(since):
-			return Node{}, Errorf(CodeConflict, "the request to hold node %d was taken back", n.ID)
+			return Node{}, Errorf(CodeConflict, "the request to hold node %d was taken back", n.ID).
+				WithHint("somebody released it meanwhile: `duffy-broker events` says who")
 		}
 	}
 	return n, nil
@@ -175,7 +178,8 @@ func (b *Broker) ReleaseHold(ctx context.Context, actor Tenant, id int64) (n Nod
 }
 
 func errNotHeld(n Node) *Error {
-	return Errorf(CodeConflict, "node %d is not held: it is %s", n.ID, n.State)
+	return Errorf(CodeConflict, "node %d is not held: it is %s", n.ID, n.State).
+		WithHint("`duffy-broker node hold %d` keeps a node that is not lent; `node list` shows those that are held", n.ID)
 }
 
 // endHold takes the hold off a node, in tx. sound tells whether all that was made

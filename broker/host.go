@@ -139,7 +139,8 @@ func ErrHostClaimed(owner int64, claim string) error {
 	if address, ok := strings.CutPrefix(claim, addressClaim); ok {
 		what, is = "address", address
 	}
-	return Errorf(CodeConflict, "node %d has the %s '%s' already", owner, what, is)
+	return Errorf(CodeConflict, "node %d has the %s '%s' already", owner, what, is).
+		WithHint("`duffy-broker node show %d` shows it; a machine gets free once it is retired, or leaves pools.hcl, and nothing runs on it", owner)
 }
 
 // HostQuery selects hosts. Zero fields select all.

@@ -202,7 +202,8 @@ func (b *Broker) AddLegacyKey(ctx context.Context, actor Tenant, tenantID int64,
 		for i := range tenants {
 			for _, k := range tenants[i].LegacyKeys {
 				if b.cfg.Keys.EqualAPIKey(key, k.Hash) {
-					return Errorf(CodeConflict, "tenant '%s' has this legacy key already", tenants[i].Name)
+					return Errorf(CodeConflict, "tenant '%s' has this legacy key already", tenants[i].Name).
+						WithHint("a key belongs to one tenant: `duffy-broker legacy key remove` takes it away there")
 				}
 			}
 			if tenants[i].ID == tenantID {

@@ -206,7 +206,8 @@ func (b *Broker) OrderRollout(ctx context.Context, actor Tenant, pool string, or
 			return err
 		}
 		if s.Finished() {
-			return Errorf(CodeConflict, "pool '%s' has no stale nodes to replace", pool)
+			return Errorf(CodeConflict, "pool '%s' has no stale nodes to replace", pool).
+				WithHint("`duffy-broker rollout status` shows the pools that have; a change of pools.hcl counts after `duffy-broker reload`")
 		}
 		r := s.Rollout
 		if r.State == "" || r.State == RolloutDone {
@@ -220,7 +221,8 @@ func (b *Broker) OrderRollout(ctx context.Context, actor Tenant, pool string, or
 			r.State, r.Reason, r.Now = RolloutAborted, by, false
 		case RolloutResume:
 			if r.State == RolloutRunning && !r.Now {
-				return Errorf(CodeConflict, "the rollout of pool '%s' is not paused", pool)
+				return Errorf(CodeConflict, "the rollout of pool '%s' is not paused", pool).
+					WithHint("it goes on by itself: `duffy-broker rollout status %s --wait` shows it, `rollout now` hurries it", pool)
 			}
 			r.State, r.Reason, r.Now = RolloutRunning, "", false
 		case RolloutNow:

@@ -323,7 +323,8 @@ func (e *Engine) Discard(n broker.Node) error {
 			return err
 		}
 		if alive {
-			return broker.Errorf(broker.CodeConflict, "terraform %s of node %s is still running: its directory stays", operation, n.UID)
+			return broker.Errorf(broker.CodeConflict, "terraform %s of node %s is still running: its directory stays", operation, n.UID).
+				WithHint("wait for its end")
 		}
 		dir = r.dir
 	}
