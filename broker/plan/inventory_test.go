@@ -64,6 +64,16 @@ func TestIDOfAnInventory(t *testing.T) {
 		}
 		ids[p.ID] = name
 	}
+	// The same file takes other hosts away where others are.
+	larger := before
+	larger.Inventories = rack("n1", "n2", "n3", "n4")
+	w, after := plan.Full(t0, larger, 8), drawing("rack", 2)
+	if err := after.Declare(t0, w, rack("n1", "n2")); err != nil {
+		t.Fatal(err)
+	}
+	if p := plan.Compute(t0, larger, after, w, plan.Options{}); ids[p.ID] != "" {
+		t.Errorf("a plan that takes two hosts away has the id of %s", ids[p.ID])
+	}
 }
 
 // Nobody but a broker knows the hosts that were posted to it: it goes as if there
