@@ -15,8 +15,7 @@ import (
 // LegacySettings gives what the legacy block says, in JSON, by the names of the
 // settings, defaults included: so that two files can be compared. The rules have
 // their places, as in "map[0].pool". Of an expression that is evaluated at each
-// request, it is the text, and what stands in it of `local` and `path`. nil without
-// a block.
+// request, it is the text, and the values of `local` in it. nil without a block.
 func (f *File) LegacySettings() map[string]json.RawMessage {
 	l := f.Legacy
 	if l == nil {
@@ -80,7 +79,7 @@ func (f *File) describeExpression(all map[string]json.RawMessage, name string, e
 		all[name], _ = json.Marshal(text)
 	}
 	for _, t := range e.Variables() {
-		if root := t.RootName(); root != "local" && root != "path" {
+		if t.RootName() != "local" { // paths are others in each checkout
 			continue
 		}
 		v, diags := t.TraverseAbs(f.Legacy.context)

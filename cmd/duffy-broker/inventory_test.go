@@ -88,7 +88,12 @@ func TestInventory(t *testing.T) {
 	has(cli("node", "repair", "1"), "condition unused")
 
 	// n2 leaves the file while a node in stock runs on it: n1 takes over.
+	// The plan has said so, of this host and its node.
 	s.writePools(strings.Replace(pools, host("n2", "192.0.2.2", "x86_64"), "", 1))
+	p, code, errOut := s.plan("--pools", s.pools, "--server")
+	if code != 3 || p.Summary.StockDestroyed != 1 || p.Pools[0].Hosts == nil || len(p.Pools[0].Hosts.Replaced) != 1 || p.Pools[0].Hosts.Usable() != 1 {
+		t.Errorf("plan: exit %d, %+v\n%s", code, p.Pools, errOut)
+	}
 	s.reload()
 	s.logs("pools reloaded")
 	s.eventually("n1 has taken over", 2*time.Minute, func() error {
@@ -99,5 +104,8 @@ func TestInventory(t *testing.T) {
 		return nil
 	})
 	s.full(time.Minute)
+	if p, code, errOut := s.plan("--pools", s.pools, "--server"); code != 0 || len(p.Actions) > 0 {
+		t.Errorf("plan of what runs: exit %d, settings %+v, actions %+v\n%s", code, p.Settings, p.Actions, errOut)
+	}
 	s.stop()
 }

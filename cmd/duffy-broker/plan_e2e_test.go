@@ -41,6 +41,12 @@ output "ipaddr" { value = terraform_data.node.output }
 		t.Fatal(err)
 	}
 	return fmt.Sprintf(`
+legacy {
+  map {
+    pool = "plain"
+  }
+}
+
 pool "plain" {
   module        = %q
   fill_level    = 3
