@@ -61,6 +61,13 @@ func drawChange(t *rapid.T, start time.Time) change {
 			c.after.Pools = append(c.after.Pools, drawPool(t, name))
 		}
 	}
+	if rapid.IntRange(0, 3).Draw(t, "renamed") == 0 {
+		i := slices.IndexFunc(c.after.Pools, func(p broker.Pool) bool { return p.Name == "a" })
+		if i >= 0 && len(c.before.Pools) > 0 && c.before.Pools[0].Name == "a" {
+			c.after.Pools[i].Name, c.after.Moves = "d", []broker.Move{{From: "a", To: "d"}}
+		}
+	}
+	c.durations["d"] = c.durations["a"]
 	for i := range rapid.IntRange(0, 3).Draw(t, "sessions") {
 		state := rapid.SampledFrom([]broker.SessionState{broker.SessionActive, broker.SessionActive, broker.SessionPreparing}).Draw(t, "session state")
 		c.world.Sessions = append(c.world.Sessions, broker.Session{
@@ -82,7 +89,7 @@ func drawChange(t *rapid.T, start time.Time) change {
 			}
 		}
 		if rapid.IntRange(0, 3).Draw(t, "failing") == 0 {
-			if i := slices.IndexFunc(c.after.Pools, func(after broker.Pool) bool { return after.Name == p.Name }); i >= 0 {
+			if i := slices.IndexFunc(c.after.Pools, func(after broker.Pool) bool { return after.Name == broker.MovedName(c.after.Moves, p.Name) }); i >= 0 {
 				p = c.after.Pools[i]
 			}
 			c.world.Health[p.Name] = broker.PoolHealth{
@@ -334,6 +341,10 @@ func perform(t *rapid.T, c change) (did []string, ready map[string]int) {
 	pools, work, name := new(broker.PoolSet), paced{cloud, c.durations}, ""
 	pools.Set(c.after.Pools, c.after.Accounts...)
 	declaring := broker.New(broker.Config{Store: store, Pools: pools, Now: time.Now})
+	if err := declaring.MovePools(context.Background(), c.after.Moves); err != nil {
+		t.Error(err)
+		return nil, nil
+	}
 	if _, err := declaring.SyncInventories(context.Background(), c.after.Inventories); err != nil {
 		t.Error(err)
 		return nil, nil
@@ -485,6 +496,11 @@ func TestPlanningAgainSaysNothing(t *testing.T) {
 	start := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	rapid.Check(t, func(rt *rapid.T) {
 		c := drawChange(rt, start)
+		for i := range c.after.Pools {
+			if len(c.after.Moves) > 0 && c.after.Pools[i].Name == "d" { // names are a plan's business, not a rehearsal's
+				c.after.Pools[i].Name, c.after.Moves = "a", nil
+			}
+		}
 		for i := range c.after.Pools { // else there is something to do for ever
 			c.after.Pools[i].Schedule, c.after.Pools[i].MaxAge = nil, 0
 		}
