@@ -76,8 +76,8 @@ type Broker struct {
 
 	defaults atomic.Pointer[TenantDefaults]
 	poolsDir atomic.Pointer[string]
-	// legacySettings are those of the legacy block, for plans.
-	legacySettings atomic.Pointer[map[string]json.RawMessage]
+	// fileSettings are what else the pools' file sets, for plans.
+	fileSettings atomic.Pointer[map[string]json.RawMessage]
 
 	imported *importedLine
 	writable writable

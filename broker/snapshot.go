@@ -23,8 +23,9 @@ type Running struct {
 	Pools          []Pool         `json:"pools"`
 	Accounts       []Account      `json:"accounts,omitempty"`
 	TenantDefaults TenantDefaults `json:"tenant_defaults"`
-	// Legacy are the settings of the legacy block, by name; nil without one.
-	Legacy map[string]json.RawMessage `json:"legacy,omitempty"`
+	// Settings are what else the file sets, in JSON, by name, such as
+	// "legacy.max_wait".
+	Settings map[string]json.RawMessage `json:"settings,omitempty"`
 	// Runs is how many Terraform runs may be in flight at once.
 	Runs int `json:"runs"`
 	// Modules are those that pools are made from, by template.
@@ -115,10 +116,10 @@ func (b *Broker) Snapshot(ctx context.Context, actor Tenant) (Snapshot, error) {
 // SetPoolsDir says in which directory the pools' file lies that the pools are from.
 func (b *Broker) SetPoolsDir(dir string) { b.poolsDir.Store(&dir) }
 
-// SetLegacySettings says what the legacy block says, in JSON, by the names of the
-// settings; nil without one. The map must not be changed any more.
-func (b *Broker) SetLegacySettings(settings map[string]json.RawMessage) {
-	b.legacySettings.Store(&settings)
+// SetFileSettings says what else the pools' file sets, for plans: see [Running]. The
+// map must not be changed any more.
+func (b *Broker) SetFileSettings(settings map[string]json.RawMessage) {
+	b.fileSettings.Store(&settings)
 }
 
 // Running gives what the broker runs with, its sensitive variables masked with key.
@@ -128,8 +129,8 @@ func (b *Broker) Running(key []byte) (Running, error) {
 	if dir := b.poolsDir.Load(); dir != nil {
 		r.Root = *dir
 	}
-	if legacy := b.legacySettings.Load(); legacy != nil {
-		r.Legacy = *legacy
+	if settings := b.fileSettings.Load(); settings != nil {
+		r.Settings = *settings
 	}
 	for _, p := range pools {
 		m, known := r.Modules[p.Source.Template]

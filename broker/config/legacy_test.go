@@ -3,6 +3,7 @@ package config_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -151,8 +152,9 @@ func TestLegacy_settings(t *testing.T) {
 	}
 }
 
-// The settings are what a plan compares: all that decides how old jobs are answered.
-func TestLegacySettings(t *testing.T) {
+// The settings are what a plan compares: all that decides how old jobs are answered,
+// and what else is no pool's.
+func TestFileSettings(t *testing.T) {
 	settings := func(text string) map[string]string {
 		t.Helper()
 		path := filepath.Join(t.TempDir(), "pools.hcl")
@@ -167,8 +169,8 @@ func TestLegacySettings(t *testing.T) {
 			t.Fatal(diags)
 		}
 		all := make(map[string]string)
-		for name, value := range f.LegacySettings() {
-			all[name] = string(value)
+		for name, value := range f.Settings() {
+			all[name] = strings.NewReplacer(`\u0026`, "&", `\u003e`, ">").Replace(string(value))
 		}
 		return all
 	}
@@ -179,6 +181,21 @@ func TestLegacySettings(t *testing.T) {
 locals {
   os   = { name = "centos" }
   gone = "x"
+  most = 200
+}
+terraform {
+  runs = 3
+}
+reload {
+  confirm_above = 0.25
+}
+policy {
+  deny "too-large" {
+    condition = new != null && new.max_nodes > local.most
+  }
+  warn "all" {
+    condition = sum([for p in pools.new : p.max_nodes]) > 500
+  }
 }
 legacy {
   hostname = upper(hostname)
@@ -202,6 +219,14 @@ legacy {
 		"hostname": `"upper(hostname)"`, "map[0].arch": `"/^(aarch64|ppc64le)$/"`, "map[0].pool": `"virtual-${local.os.name}-${ver}"`,
 		"map[0].pool.local.os.name": `"centos"`, "map[1].ver": `"8"`, "map[1].pool": `"local.gone"`, "map[1].pool.local.gone": `"x"`,
 	}
+	others := map[string]string{
+		"legacy": "true", "reload.confirm_above": "0.25", "terraform.runs": "3", "policy.deny.too-large.condition": `"new != null && new.max_nodes > local.most"`,
+		"policy.deny.too-large.condition.local.most": "200", "policy.warn.all.condition": `"sum([for p in pools.new : p.max_nodes]) > 500"`,
+	}
+	for name, value := range want {
+		others["legacy."+name] = value
+	}
+	want = others
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
 	}

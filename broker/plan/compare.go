@@ -45,7 +45,7 @@ func (c *computation) compare(w reconcile.World) {
 		}
 	}
 	c.plan.Settings = differences(c.before.settings(), c.after.settings())
-	if c.after.Legacy == nil { // that it goes says it all
+	if !c.after.legacy() { // that it goes says it all
 		c.plan.Settings = slices.DeleteFunc(c.plan.Settings, func(f Field) bool { return strings.HasPrefix(f.Name, "legacy.") })
 	}
 	c.plan.Settings = append(c.plan.Settings, c.hostFields()...)
@@ -55,11 +55,11 @@ func (c *computation) compare(w reconcile.World) {
 // settings are those outside of pools.
 func (c Config) settings() []leaf {
 	all := slices.Concat(leaves("account", reflect.ValueOf(c.Accounts)), leaves("tenant_defaults", reflect.ValueOf(c.TenantDefaults)))
-	if c.Legacy != nil {
-		all = append(all, leaf{"legacy", marshal(true), false})
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.Legacy)) {
-		all = append(all, leaf{join("legacy", name), compact(c.Legacy[name]), false})
+	for _, name := range slices.Sorted(maps.Keys(c.Settings)) {
+		var value any // what was stored may be written in another way
+		if json.Unmarshal(c.Settings[name], &value) == nil {
+			all = append(all, leaf{name, marshal(value), false})
+		}
 	}
 	return all
 }

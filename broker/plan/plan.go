@@ -29,8 +29,9 @@ type Config struct {
 	Pools          []broker.Pool
 	Accounts       []broker.Account
 	TenantDefaults broker.TenantDefaults
-	// Legacy are the settings of the legacy block, by name; nil without one.
-	Legacy map[string]json.RawMessage
+	// Settings are those of the file that are told by name only, such as those of the
+	// legacy block.
+	Settings map[string]json.RawMessage
 	// Modules are those of the pools, by Source.Template. Where one is missing, what
 	// changed in it is not told.
 	Modules map[string]broker.Module
@@ -503,7 +504,7 @@ func (c *computation) count() {
 		s.CostPerDay = &cost
 	}
 	s.Settings = len(c.plan.Settings)
-	c.plan.Notes = slices.Concat(c.legacyNotes(), c.hostNotes(), c.followNotes())
+	c.plan.Notes = slices.Concat(c.terraformNotes(), c.legacyNotes(), c.hostNotes(), c.followNotes())
 	for _, a := range c.plan.Actions {
 		if a.Kind == reconcile.CreateNode {
 			s.Created++

@@ -12,7 +12,7 @@ import (
 // Running gives what a broker runs with as one side of a comparison.
 func Running(s broker.Snapshot) Config {
 	return Config{
-		Pools: s.Pools, Accounts: s.Accounts, TenantDefaults: s.TenantDefaults, Modules: s.Modules, Inventories: declaredIn(s.Hosts), Legacy: s.Legacy,
+		Pools: s.Pools, Accounts: s.Accounts, TenantDefaults: s.TenantDefaults, Modules: s.Modules, Inventories: declaredIn(s.Hosts), Settings: s.Settings,
 	}
 }
 

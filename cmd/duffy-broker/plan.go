@@ -231,7 +231,7 @@ func ofSnapshot(s broker.Snapshot, running bool, against plan.Against) compariso
 // configOf gives what a file in dir says as one side of a comparison. rebase makes
 // paths in the pools what they are where the other side is.
 func configOf(file *config.File, maskKey []byte, dir string, rebase func(broker.Pool) broker.Pool) (plan.Config, error) {
-	c := plan.Config{Accounts: file.Accounts, TenantDefaults: file.TenantDefaults, Legacy: file.LegacySettings(), Moves: file.Moves, Modules: make(map[string]broker.Module)}
+	c := plan.Config{Accounts: file.Accounts, TenantDefaults: file.TenantDefaults, Settings: file.Settings(), Moves: file.Moves, Modules: make(map[string]broker.Module)}
 	var inspector terraform.Inspector
 	var errs []error
 	for _, p := range file.Pools {

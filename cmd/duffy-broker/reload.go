@@ -186,7 +186,7 @@ func (d *daemon) applyPools(ctx context.Context, file *config.File, confirm stri
 	d.reloadRules.Store(&file.Reload)
 	d.broker.SetTenantDefaults(file.TenantDefaults)
 	d.broker.SetPoolsDir(file.Root)
-	d.broker.SetLegacySettings(file.LegacySettings())
+	d.broker.SetFileSettings(file.Settings())
 	d.noteRunning(ctx)
 	d.loop.Wake()
 	return len(pools), nil

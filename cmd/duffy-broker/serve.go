@@ -237,7 +237,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 	}
 	d.pools.Set(pools, file.Accounts...)
 	d.broker.SetPoolsDir(file.Root)
-	d.broker.SetLegacySettings(file.LegacySettings())
+	d.broker.SetFileSettings(file.Settings())
 	if err := source.accept(revision); err != nil {
 		return err
 	}

@@ -12,19 +12,47 @@ import (
 	ctyjson "github.com/zclconf/go-cty/cty/json"
 )
 
-// LegacySettings gives what the legacy block says, in JSON, by the names of the
-// settings, defaults included: so that two files can be compared. The rules have
-// their places, as in "map[0].pool". Of an expression that is evaluated at each
-// request, it is the text, and the values of `local` in it. nil without a block.
-func (f *File) LegacySettings() map[string]json.RawMessage {
-	l := f.Legacy
-	if l == nil {
-		return nil
-	}
+// Settings gives what the legacy, terraform, reload and policy blocks say, in JSON, by
+// name, as in "legacy.max_wait": so that two files can be compared. Those of the
+// legacy block are all told, with "legacy" itself; the rules in it have their places,
+// as in "legacy.map[0].pool". Of the others those are told that are not the default.
+// Of an expression that is evaluated later it is the text, and the values of `local` in it.
+func (f *File) Settings() map[string]json.RawMessage {
 	all := make(map[string]json.RawMessage)
-	set := func(name string, v any) {
-		all[name], _ = json.Marshal(v) // texts, numbers and booleans
+	if t := f.Terraform; t.Runs != 0 {
+		set(all, "terraform.runs", t.Runs)
 	}
+	if t := f.Terraform; t.MemoryPerRun != defaultMemoryPerRun {
+		set(all, "terraform.memory_per_run", t.MemoryPerRun)
+	}
+	if t := f.Terraform; len(t.RequiredVersion) > 0 {
+		set(all, "terraform.required_version", t.RequiredVersion.String())
+	}
+	if r := f.Reload; r.ConfirmAbove != defaultConfirmAbove {
+		set(all, "reload.confirm_above", r.ConfirmAbove)
+	}
+	if r := f.Reload; r.ConfirmFrom != defaultConfirmFrom {
+		set(all, "reload.confirm_from", r.ConfirmFrom)
+	}
+	for _, rule := range f.Policy {
+		name := map[bool]string{true: "policy.deny.", false: "policy.warn."}[rule.Deny] + rule.Name
+		f.describeExpression(all, name+".condition", rule.condition, rule.context)
+		f.describeExpression(all, name+".message", rule.message, rule.context)
+	}
+	if f.Legacy != nil {
+		f.legacySettings(all)
+	}
+	return all
+}
+
+func set(all map[string]json.RawMessage, name string, v any) {
+	all[name], _ = json.Marshal(v) // texts, numbers and booleans
+}
+
+func (f *File) legacySettings(all map[string]json.RawMessage) {
+	l := f.Legacy
+	set := func(name string, v any) { set(all, "legacy."+name, v) }
+	all["legacy"] = json.RawMessage("true")
 	set("main_port", l.MainPort)
 	set("default_ver", l.Version)
 	set("default_arch", l.Arch)
@@ -47,7 +75,7 @@ func (f *File) LegacySettings() map[string]json.RawMessage {
 	if l.Link != "" {
 		set("link", l.Link)
 	}
-	f.describeExpression(all, "hostname", l.hostname)
+	f.describeExpression(all, "legacy.hostname", l.hostname, l.context)
 	for i, rule := range l.rules {
 		at := fmt.Sprintf("map[%d].", i)
 		for name, p := range map[string]*pattern{"ver": rule.version, "arch": rule.arch, "flavor": rule.flavor} {
@@ -59,14 +87,13 @@ func (f *File) LegacySettings() map[string]json.RawMessage {
 				set(at+name, p.text)
 			}
 		}
-		f.describeExpression(all, at+"pool", rule.pool)
+		f.describeExpression(all, "legacy."+at+"pool", rule.pool, l.context)
 	}
-	return all
 }
 
 // describeExpression gives an expression as it stands in the file, and the values
 // that it takes from there.
-func (f *File) describeExpression(all map[string]json.RawMessage, name string, e hcl.Expression) {
+func (f *File) describeExpression(all map[string]json.RawMessage, name string, e hcl.Expression, context *hcl.EvalContext) {
 	if e == nil {
 		return
 	}
@@ -82,7 +109,7 @@ func (f *File) describeExpression(all map[string]json.RawMessage, name string, e
 		if t.RootName() != "local" { // paths are others in each checkout
 			continue
 		}
-		v, diags := t.TraverseAbs(f.Legacy.context)
+		v, diags := t.TraverseAbs(context)
 		if diags.HasErrors() || !v.IsWhollyKnown() {
 			continue
 		}
