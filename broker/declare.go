@@ -229,6 +229,6 @@ func tellNode(tx Tx, h Host) error {
 	if err != nil {
 		return err
 	}
-	n.Host = h.forNode()
+	n.Host = h.ForNode()
 	return tx.UpdateNode(n.State, n)
 }

@@ -73,7 +73,8 @@ type NodeHost struct {
 	Credentials map[string]string `json:"credentials,omitempty"`
 }
 
-func (h Host) forNode() *NodeHost {
+// ForNode gives what is kept of h with a node that runs on it.
+func (h Host) ForNode() *NodeHost {
 	return &NodeHost{
 		ID: h.ID, Inventory: h.Inventory, Name: cmp.Or(h.Name, h.Hostname), Hostname: h.Hostname, Address: h.Address,
 		MAC: h.MAC, BMC: h.BMC, Attributes: h.Attributes, Credentials: h.Credentials,
@@ -120,7 +121,7 @@ func AddNode(tx Tx, p Pool, n *Node, host int64, now time.Time) error {
 	if !p.Inventory.Selects(h) || !h.Available(now) {
 		return &TransitionError{Object: fmt.Sprintf("host %d", host), From: string(h.State()), To: string(HostOccupied)}
 	}
-	n.Host = h.forNode()
+	n.Host = h.ForNode()
 	if err := tx.CreateNode(n); err != nil {
 		return err
 	}

@@ -33,6 +33,28 @@ func LoadOrCreateKey(path string) (ssh.Signer, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("ssh key %s: %w", path, err)
 	}
+	signer, line, err := parseKey(path, text)
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := os.Stat(path + ".pub"); errors.Is(err, fs.ErrNotExist) {
+		if err := writeFile(path+".pub", []byte(line+"\n"), 0o644, os.Rename); err != nil {
+			return nil, "", fmt.Errorf("ssh key %s.pub: %w", path, err)
+		}
+	}
+	return signer, line, nil
+}
+
+// LoadKey is [LoadOrCreateKey] for a key that must be there, and writes nothing.
+func LoadKey(path string) (ssh.Signer, string, error) {
+	text, err := readPrivate(path)
+	if err != nil {
+		return nil, "", fmt.Errorf("ssh key %s: %w", path, err)
+	}
+	return parseKey(path, text)
+}
+
+func parseKey(path string, text []byte) (ssh.Signer, string, error) {
 	signer, err := ssh.ParsePrivateKey(text)
 	if missing := (*ssh.PassphraseMissingError)(nil); errors.As(err, &missing) {
 		return nil, "", fmt.Errorf("ssh key %s: has a passphrase, which the broker can't ask for: give a key without one", path)
@@ -40,13 +62,7 @@ func LoadOrCreateKey(path string) (ssh.Signer, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("ssh key %s: %w", path, err)
 	}
-	line := string(bytes.TrimSpace(ssh.MarshalAuthorizedKey(signer.PublicKey()))) + " " + keyComment
-	if _, err := os.Stat(path + ".pub"); errors.Is(err, fs.ErrNotExist) {
-		if err := writeFile(path+".pub", []byte(line+"\n"), 0o644, os.Rename); err != nil {
-			return nil, "", fmt.Errorf("ssh key %s.pub: %w", path, err)
-		}
-	}
-	return signer, line, nil
+	return signer, string(bytes.TrimSpace(ssh.MarshalAuthorizedKey(signer.PublicKey()))) + " " + keyComment, nil
 }
 
 func readPrivate(path string) ([]byte, error) {

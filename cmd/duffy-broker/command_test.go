@@ -30,6 +30,7 @@ var withoutData = map[string]string{
 	"client run":               "prints what the nodes print",
 	"fmt":                      "prints names of files and differences",
 	"schema":                   "prints a JSON Schema, which is JSON",
+	"modules copy":             "prints where the copy is",
 	"legacy key remove":        "prints nothing",
 	"tenant legacy-key remove": "prints nothing",
 	"completion bash":          "prints a script",
@@ -49,6 +50,8 @@ func dataCases(t *testing.T) [][]string {
 	return [][]string{
 		{"version"},
 		{"validate", testPoolsFile(t, "")},
+		{"modules list"},
+		{"modules show", "local"},
 		{"client list-pools"},
 		{"client show-pool", "small"},
 		{"client list-nodes"},
@@ -98,6 +101,8 @@ var elsewhere = map[string]string{
 	"key list":        "TestKeyFormats",
 	"import csv":      "TestImportCSV",
 	"node repair":     "TestInventory",
+	"modules lock":    "TestModulesLock",
+	"modules test":    "TestModulesTest, in formats of its own",
 	"plan":            "TestPlanCorpus, in formats of its own",
 	"import duffy-v3": "TestImportDuffy",
 }

@@ -36,7 +36,7 @@ func exitCodes() []struct {
 		{exitChanges, "plan: there are changes"},
 		{exitFound, "plan: there are changes that a policy denies or that destroy stock; fmt --check: a file is not formatted"},
 		{exitTimeout, "client run: the time of --timeout was over"},
-		{exitInterrupted, "client run, client request-session: interrupted by Ctrl-C, SIGTERM or SIGHUP"},
+		{exitInterrupted, "client run, client request-session, modules test: interrupted by Ctrl-C, SIGTERM or SIGHUP"},
 	}
 }
 

@@ -118,7 +118,7 @@ func makePlan(ctx context.Context, s streams, o planOptions) (p plan.Plan, good 
 		return p, false, err
 	}
 	modules := &locator{kept: o.dataDir, engine: func(ctx context.Context, dir string) (*terraform.Engine, error) {
-		return scratchEngine(ctx, o.terraform, file, dir, "plan")
+		return o.scratchFor(ctx, file, dir, "plan")
 	}}
 	defer func() { err = errors.Join(err, modules.close()) }()
 	if err := modules.locate(ctx, file); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/duffy-broker/duffy-broker/broker"
 	"github.com/duffy-broker/duffy-broker/broker/config"
+	"github.com/duffy-broker/duffy-broker/broker/localnode"
 	"github.com/duffy-broker/duffy-broker/broker/plan"
 	"github.com/duffy-broker/duffy-broker/broker/secret"
 	"github.com/duffy-broker/duffy-broker/broker/ssh"
@@ -38,7 +39,7 @@ func (o planOptions) sample(ctx context.Context, file *config.File, p *plan.Plan
 		return false, fmt.Errorf("make a directory for samples: %w", err)
 	}
 	defer func() { err = errors.Join(err, fmtErr("remove the directory of samples", os.RemoveAll(dir))) }()
-	engine, err := scratchEngine(ctx, o.terraform, file, dir, "plan-sample")
+	engine, err := o.scratchFor(ctx, file, dir, "plan-sample")
 	if err != nil {
 		return false, err
 	}
@@ -75,21 +76,29 @@ func sampleVariants(ctx context.Context, engine *terraform.Engine, p broker.Pool
 	return resources, nil
 }
 
+// scratch says what a [scratchEngine] is like.
+type scratch struct {
+	terraform  string // path or name of the binary; "" for the one that serve would find
+	constraint string // on its version
+	dir        string
+	id         string // of the broker that it plays
+	log        *slog.Logger
+}
+
 // scratchEngine gives an engine with a data directory, a root key and an SSH key
 // that nobody else knows.
-func scratchEngine(ctx context.Context, path string, file *config.File, dir, id string) (*terraform.Engine, error) {
-	log := slog.New(slog.DiscardHandler)
+func scratchEngine(ctx context.Context, s scratch) (*terraform.Engine, error) {
 	binary, err := terraform.Find(ctx, terraform.FindOptions{
-		Path: path, Constraint: file.Terraform.RequiredVersion.String(), InstallDir: filepath.Join(dir, "terraform"), Log: log,
+		Path: s.terraform, Constraint: s.constraint, InstallDir: filepath.Join(s.dir, "terraform"), Log: s.log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	keys, err := secret.Open(filepath.Join(dir, "keys"))
+	keys, err := secret.Open(filepath.Join(s.dir, "keys"))
 	if err != nil {
 		return nil, err
 	}
-	_, publicKey, err := ssh.LoadOrCreateKey(filepath.Join(dir, "keys", "ssh_ed25519"))
+	_, publicKey, err := ssh.LoadOrCreateKey(filepath.Join(s.dir, "keys", "ssh_ed25519"))
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +107,13 @@ func scratchEngine(ctx context.Context, path string, file *config.File, dir, id 
 		return nil, err
 	}
 	return terraform.New(terraform.Config{
-		Binary: binary, Dir: dir, BrokerID: id, SSHPublicKeys: []string{publicKey}, Keyring: keys, Executable: exe, Log: log,
+		Binary: binary, Dir: s.dir, BrokerID: s.id, SSHPublicKeys: []string{publicKey}, Keyring: keys, Executable: exe, Log: s.log, Sweep: localnode.Stop,
 	}), nil
+}
+
+// scratchFor is a scratchEngine for the pools of a file, that is silent.
+func (o planOptions) scratchFor(ctx context.Context, file *config.File, dir, id string) (*terraform.Engine, error) {
+	return scratchEngine(ctx, scratch{
+		terraform: o.terraform, constraint: file.Terraform.RequiredVersion.String(), dir: dir, id: id, log: slog.New(slog.DiscardHandler),
+	})
 }

@@ -120,6 +120,7 @@ func newRootCommand(s streams) *cobra.Command {
 		newValidateCommand(s),
 		newFmtCommand(s),
 		newSchemaCommand(s),
+		newModulesCommand(s),
 		newKeyCommand(s),
 		newVersionCommand(s),
 		newLocalNodeCommand(s),

@@ -73,6 +73,16 @@ func flat(v value) (string, error) {
 		lines = append(lines, flatRootKey(v.get("root_key")))
 	case v.has("validation"):
 		lines = flatValidation(v.get("validation"))
+	case v.has("modules"):
+		for _, m := range v.get("modules").items {
+			lines = append(lines, flatModule(m))
+		}
+	case v.has("module"):
+		lines = flatModuleParts(v.get("module"))
+	case v.has("locks"):
+		for _, l := range v.get("locks").items {
+			lines = append(lines, flatLock(l)...)
+		}
 	case v.has("version"):
 		lines = append(lines, assignments("version", v.get("version")))
 	case v.has("session"):

@@ -67,6 +67,12 @@ func table(v value, now time.Time) (string, error) {
 		return newRootKey(v.get("root_key")), nil
 	case v.has("validation"):
 		return validationTable(v.get("validation")), nil
+	case v.has("modules"):
+		return modulesTable(v.get("modules").items), nil
+	case v.has("module"):
+		return moduleTable(v.get("module")), nil
+	case v.has("locks"):
+		return locksTable(v.get("locks").items), nil
 	case v.has("version"):
 		return "duffy-broker " + printable(v.get("version").text) + "\n", nil
 	}
