@@ -149,7 +149,8 @@ func pinnedTo(revision, name, alternative string, other *regexp.Regexp) string {
 func checkArchive(location string, values url.Values) string {
 	packed, _, _ := strings.Cut(afterScheme(location), "//")
 	switch {
-	case !archive.MatchString(packed) && !values.Has("archive"):
+	// Without an archive the server would name another place, whose checksum nobody asks for.
+	case !archive.MatchString(packed) && !values.Has("archive"), values.Has("archive") && !archive.MatchString("."+values.Get("archive")):
 		return "is no archive (.zip, .tar.gz, .tar.bz2 or .tar.xz). A git repository has git:: before it."
 	case !values.Has("checksum"):
 		return "is not pinned: the file may be another tomorrow. Write ?checksum=sha256: and the archive's SHA-256 behind it."

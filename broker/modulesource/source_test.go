@@ -68,6 +68,8 @@ func TestParse_refused(t *testing.T) {
 		"https://example.org/vm.zip":                          "not pinned: the file",
 		"https://example.org/vm.zip?checksum=1234":            "a checksum that is none",
 		"https://example.org/vm" + sum:                        "no archive",
+		"https://example.org/vm.zip" + sum + "&archive=false": "no archive",
+		"https://example.org/vm" + sum + "&archive=":          "no archive",
 		"https://example.org/vm.git//a.zip" + sum:             "no archive",
 		"https://example.org/vm.zip" + sum + "&X-Signature=1": "has X-Signature",
 		"ssh://git@git.example.org/m.git?ref=v1.2.3":          "what ssh:// stands for is not known",

@@ -40,7 +40,7 @@ func TestModulesShow(t *testing.T) {
 			t.Errorf("%s: exit %d: %s", name, code, errOut)
 		}
 	}
-	if code, out, _ := command(t, "modules", "list"); code != 0 || !strings.Contains(out, "local  A node without a hypervisor.\n") {
+	if code, out, _ := command(t, "modules", "list"); code != 0 || !strings.Contains(strings.Join(strings.Fields(out), " "), "local A node without a hypervisor.") {
 		t.Errorf("list: exit %d: %s", code, out)
 	}
 }
