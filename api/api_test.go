@@ -69,7 +69,16 @@ type fake struct {
 	events        []broker.Event
 	reason        string // of a hold
 	discard       bool   // of a workspace
+
+	bootFile string // that every name leads to
+	bootURL  string
+	booted   broker.BootReport
 }
+
+// goodToken has the form of a node's token.
+const goodToken = "0123456789abcdef-00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+
+func asNode(req *http.Request) { req.Header.Set("Authorization", "Bearer "+goodToken) }
 
 const goodKey = "ae6c10d0-0b13-554c-b976-a05d8a18f0cc"
 
@@ -118,6 +127,31 @@ func (f *fake) UpdateSession(_ context.Context, actor broker.Tenant, _ int64, u 
 func (f *fake) AbandonedByClient(_ context.Context, id int64) error {
 	f.abandoned <- id
 	return f.abandonErr
+}
+
+func (f *fake) NodeOfToken(_ context.Context, token string) (broker.Node, error) {
+	if token != goodToken {
+		return broker.Node{}, broker.Errorf(broker.CodeUnauthorized, "this is not the token of a node")
+	}
+	return f.node, nil
+}
+
+func (f *fake) OpenBootFile(_ context.Context, _ broker.Node, name, _ string) (broker.BootFile, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	f.reason = name
+	return os.Open(f.bootFile)
+}
+
+func (f *fake) ReportBoot(_ context.Context, _ broker.Node, r broker.BootReport) error {
+	f.booted = r
+	return f.err
+}
+
+func (f *fake) BootByMAC(_ context.Context, mac, _ string) (string, error) {
+	f.reason = mac
+	return f.bootURL, f.err
 }
 
 func (f *fake) Healthy(context.Context) error { return f.err }
@@ -518,13 +552,13 @@ func TestRoutes_needAuthentication(t *testing.T) {
 		t.Fatalf("only %d routes", len(routes))
 	}
 	for _, route := range routes {
-		path := strings.NewReplacer(":id", "7", ":name", "small").Replace(route.Path)
+		path := strings.NewReplacer(":id", "7", ":name", "small", ":mac", "52:54:00:00:00:01").Replace(route.Path)
 		rec := httptest.NewRecorder()
 		// A body that is not even JSON: authentication comes first.
 		h.ServeHTTP(rec, httptest.NewRequest(route.Method, path, strings.NewReader("{")))
 		want := http.StatusUnauthorized
 		switch {
-		case strings.HasPrefix(route.Path, "/health"), route.Path == "/readyz", route.Path == "/openapi.json", route.Path == "/docs":
+		case strings.HasPrefix(route.Path, "/health"), strings.HasPrefix(route.Path, "/boot/mac/"), route.Path == "/readyz", route.Path == "/openapi.json", route.Path == "/docs":
 			want = http.StatusOK
 		case strings.HasPrefix(route.Path, "/Node/"), route.Path == "/Inventory", strings.HasSuffix(route.Path, "/webhook"):
 			want = http.StatusNotFound // there is no legacy API without its settings, no webhook without its secret

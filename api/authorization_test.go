@@ -26,6 +26,7 @@ var (
 	ownOnly     = statuses{401, 401, 403, 403, 200, 200}
 	adminOnly   = statuses{401, 401, 403, 403, 403, 200}
 	public      = statuses{200, 200, 200, 200, 200, 200}
+	strangers   = statuses{401, 401, 401, 401, 401, 401}
 	nothing     = statuses{404, 404, 404, 404, 404, 404}
 )
 
@@ -64,7 +65,10 @@ var authorization = map[string]struct {
 	"POST /api/v1/rollouts/:name":                 {`{"order": "pause"}`, statuses{401, 401, 403, 403, 403, 409}}, // nothing is stale
 	"GET /api/v1/reload":                          {"", adminOnly},
 	"POST /api/v1/reload":                         {"", adminOnly},
-	"POST /api/v1/reload/webhook":                 {"", nothing}, // it knows no callers, but a secret: see TestWebhook
+	"POST /api/v1/reload/webhook":                 {"", nothing},   // it knows no callers, but a secret: see TestWebhook
+	"GET /boot/:token/*path":                      {"", strangers}, // nodes have tokens: see TestBoot
+	"POST /boot/:token/done":                      {`{}`, strangers},
+	"GET /boot/mac/:mac":                          {"", public},
 	"POST /api/v1/tenants/:id/legacy-keys":        {`{}`, statuses{401, 401, 403, 403, 403, 201}},
 	"DELETE /api/v1/tenants/:id/legacy-keys/:key": {"", statuses{401, 401, 403, 403, 403, 204}},
 	"GET /health":                                 {"", public},
@@ -125,7 +129,7 @@ func callAs(t *testing.T, caller string, route gin.RouteInfo, body string) int {
 	case strings.Contains(route.Path, "/nodes/"):
 		id = session.Nodes[0].ID
 	}
-	path := strings.NewReplacer(":id", fmt.Sprint(id), ":name", "physical-centos7-x86_64", ":key", "1").Replace(route.Path)
+	path := strings.NewReplacer(":id", fmt.Sprint(id), ":name", "physical-centos7-x86_64", ":key", "1", ":mac", "52:54:00:00:00:01").Replace(route.Path)
 	stopping := make(chan struct{})
 	if strings.HasSuffix(route.Path, "/events") {
 		close(stopping) // so that the stream ends

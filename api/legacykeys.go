@@ -61,9 +61,7 @@ func (s *server) deleteLegacyKey(c *gin.Context, actor broker.Tenant) error {
 	if err := s.cfg.Broker.RemoveLegacyKey(c.Request.Context(), actor, tenant, id); err != nil {
 		return err
 	}
-	c.Status(http.StatusNoContent)
-	c.Writer.WriteHeaderNow()
-	return nil
+	return noContent(c)
 }
 
 func wireLegacyKey(tenantID int64, tenant string, k broker.LegacyKey) v1.LegacyKey {

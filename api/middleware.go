@@ -35,8 +35,8 @@ func requestID(c *gin.Context) {
 	c.Header(requestIDHeader, id)
 }
 
-// accessLog writes one line a request. It never holds the query or a header:
-// they may carry keys.
+// accessLog writes one line a request. It never holds the query or a header, nor
+// the token in a path: they may carry keys.
 func (s *server) accessLog(c *gin.Context) {
 	start := time.Now()
 	defer func() { s.logRequest(c, time.Since(start)) }() // after a panic, too
@@ -48,7 +48,7 @@ func (s *server) logRequest(c *gin.Context, duration time.Duration) {
 	level := slog.LevelInfo
 	attrs := []slog.Attr{
 		slog.String("method", c.Request.Method),
-		slog.String("path", c.Request.URL.Path),
+		slog.String("path", withoutToken(c.Request.URL.Path)),
 		slog.Int("status", c.Writer.Status()),
 		slog.Duration("duration", duration),
 		slog.String(keyTenant, c.GetString(keyTenant)),

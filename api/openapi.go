@@ -21,6 +21,7 @@ const (
 	owner      caller = "the tenant that it belongs to, and admins"
 	admins     caller = "admins"
 	secretOnly caller = "who knows the secret of the webhook"
+	nodeOnly   caller = "the node, with its token"
 	legacyOnly caller = "who has a key of the legacy API"
 )
 
@@ -163,6 +164,20 @@ func operations() []operation {
 			id: "returnWorkspace", method: "DELETE", path: "/api/v1/nodes/:id/workspace", tag: "nodes", who: admins,
 			summary: "Take the state in that directory back", parameters: []parameter{query("discard", false, "true: leave what changed in it")},
 			answers: []response{ok(v1.NodeAnswer{}), conflict()},
+		},
+		{
+			id: "readBootFile", method: "GET", path: "/boot/:token/*path", tag: "nodes", who: nodeOnly,
+			summary: "Read a file to boot from, while the node is being made", answers: []response{flow("*/*")},
+		},
+		{
+			id: "reportBoot", method: "POST", path: "/boot/:token/done", tag: "nodes", who: nodeOnly,
+			summary: "Tell that the machine has been installed: it boots from the broker no more",
+			body:    v1.BootReport{}, bodyOptional: true, example: `{"ssh_host_keys": ["ssh-ed25519 AAAA..."]}`,
+			answers: []response{{status: http.StatusNoContent}, conflict()},
+		},
+		{
+			id: "bootByMAC", method: "GET", path: "/boot/mac/:mac", tag: "nodes", who: anybody,
+			summary: "Give the iPXE script of the machine with a network card", answers: []response{flow("text/plain")},
 		},
 		{
 			id: "createTenant", method: "POST", path: "/api/v1/tenants", tag: "tenants", who: admins,
@@ -327,6 +342,7 @@ func document(version string, anonymousRead bool) object {
 			"securitySchemes": object{
 				"basic":  object{"type": "http", "scheme": "basic", "description": "name of the tenant, and its API key"},
 				"legacy": object{"type": "apiKey", "in": "query", "name": "key"},
+				"node":   object{"type": "http", "scheme": "bearer", "description": "token of the node; below /boot it stands in the path"},
 			},
 		},
 	}
@@ -336,11 +352,20 @@ func document(version string, anonymousRead bool) object {
 func documentPath(path string) string {
 	steps := strings.Split(path, "/")
 	for i, step := range steps {
-		if name, ok := strings.CutPrefix(step, ":"); ok {
+		if name, ok := pathParameter(step); ok {
 			steps[i] = "{" + name + "}"
 		}
 	}
 	return strings.Join(steps, "/")
+}
+
+// pathParameter gives the name of a parameter, if a step of the router's path is
+// one.
+func pathParameter(step string) (string, bool) {
+	if name, ok := strings.CutPrefix(step, "*"); ok {
+		return name, true
+	}
+	return strings.CutPrefix(step, ":")
 }
 
 func (o operation) document(types schemas, anonymousRead bool) object {
@@ -350,10 +375,10 @@ func (o operation) document(types schemas, anonymousRead bool) object {
 	}
 	parameters := []object{}
 	for step := range strings.SplitSeq(o.path, "/") {
-		if name, ok := strings.CutPrefix(step, ":"); ok {
-			var of any = int64(0)
-			if name == "name" {
-				of = ""
+		if name, ok := pathParameter(step); ok {
+			var of any = ""
+			if name == "id" || name == "key" {
+				of = int64(0)
 			}
 			parameters = append(parameters, object{"name": name, "in": "path", "required": true, "schema": types.of(reflect.TypeOf(of))})
 		}
@@ -393,6 +418,8 @@ func (o operation) security(anonymousRead bool) []object {
 		return []object{}
 	case o.who == legacyOnly:
 		return []object{{"legacy": []string{}}}
+	case o.who == nodeOnly:
+		return []object{{"node": []string{}}}
 	case anonymousRead && (o.id == "listPools" || o.id == "showPool" || o.id == "listSessions" || o.id == "listNodes"):
 		return []object{{"basic": []string{}}, {}}
 	}

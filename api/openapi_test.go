@@ -41,6 +41,8 @@ func TestDocument_callers(t *testing.T) {
 		switch {
 		case want == public:
 			who = anybody
+		case want == strangers:
+			who = nodeOnly
 		case o.id == "webhook":
 			who = secretOnly
 		case want == nothing:
@@ -170,7 +172,7 @@ func walk(v any, f func(object)) {
 // requests gives every operation with the path of an object.
 func requests(visit func(o operation, path string)) {
 	for _, o := range operations() {
-		visit(o, strings.NewReplacer(":id", "7", ":name", "small", ":key", "1").Replace(o.path))
+		visit(o, strings.NewReplacer(":id", "7", ":name", "small", ":key", "1", ":mac", "52:54:00:00:00:01").Replace(o.path))
 	}
 }
 
@@ -187,6 +189,9 @@ func TestDocument_bodies(t *testing.T) {
 			text, err := json.Marshal(body)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if o.who == nodeOnly {
+				return send(t, o.method, url+strings.Replace(path, ":token", goodToken, 1), string(text), asNode)
 			}
 			return send(t, o.method, url+path, string(text), asDemo)
 		}

@@ -48,6 +48,10 @@ func (s *server) routes() {
 	v1.POST("/reload", s.tenant(s.reload))
 	v1.POST(webhookRoute, s.handle(s.webhook))
 
+	get(s.engine, "/boot/:token/*path", s.node(pathToken, s.bootFile))
+	s.engine.POST("/boot/:token/done", s.node(pathToken, s.bootDone))
+	get(s.engine, "/boot/mac/:mac", s.handle(s.bootByMAC))
+
 	get(v1, "/legacy-keys", s.tenant(s.listLegacyKeys))
 	v1.POST("/tenants/:id/legacy-keys", s.tenant(s.createLegacyKey))
 	v1.DELETE("/tenants/:id/legacy-keys/:key", s.tenant(s.deleteLegacyKey))

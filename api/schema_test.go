@@ -161,6 +161,9 @@ func answerMismatches(document object, method, path string, a answerSeen) []stri
 	}
 	media, ok := content[mediaType].(object)
 	if !ok {
+		media, ok = content["*/*"].(object)
+	}
+	if !ok {
 		if mediaType == "" && a.body == "" && content == nil {
 			return nil
 		}
@@ -182,14 +185,16 @@ func answerMismatches(document object, method, path string, a answerSeen) []stri
 func findOperation(document object, method, path string) object {
 	path, _, _ = strings.Cut(path, "?")
 	parts := strings.Split(path, "/")
+	var found object
+	fewest := len(parts)
 	for pattern, item := range document["paths"].(object) {
 		pattern = strings.NewReplacer("{", ":", "}", "").Replace(pattern)
-		if matches(strings.Split(pattern, "/"), parts) {
-			operation, _ := item.(object)[strings.ToLower(method)].(object)
-			return operation
+		operation, _ := item.(object)[strings.ToLower(method)].(object)
+		if n := strings.Count(pattern, ":"); operation != nil && n < fewest && matches(strings.Split(pattern, "/"), parts) {
+			found, fewest = operation, n // the one that names most counts
 		}
 	}
-	return nil
+	return found
 }
 
 // TestMismatches: the check that all other tests rely on finds what is wrong.

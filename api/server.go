@@ -77,6 +77,11 @@ type useCases interface {
 	Reload(ctx context.Context, actor broker.Tenant, confirm string) (broker.Reload, error)
 	LastReload(ctx context.Context, actor broker.Tenant) (broker.Reload, error)
 
+	NodeOfToken(ctx context.Context, token string) (broker.Node, error)
+	OpenBootFile(ctx context.Context, n broker.Node, name, address string) (broker.BootFile, error)
+	ReportBoot(ctx context.Context, n broker.Node, r broker.BootReport) error
+	BootByMAC(ctx context.Context, mac, address string) (string, error)
+
 	Healthy(ctx context.Context) error
 
 	AuthenticateLegacy(ctx context.Context, key string, call broker.LegacyCall) (broker.Tenant, error)

@@ -24,8 +24,8 @@ type KeyHasher interface {
 }
 
 // Config is what a [Broker] is made of. All fields but ImportedKeys, Logs,
-// Workspaces, Reloader, Outlook, ContextualizeTimeout and those for snapshots are
-// required.
+// Workspaces, Reloader, Identities, BootFiles, Outlook, ContextualizeTimeout and
+// those for snapshots are required.
 type Config struct {
 	Store          Store
 	Contextualizer Contextualizer
@@ -35,7 +35,10 @@ type Config struct {
 	Logs           RunLogs    // for NodeLog alone
 	Workspaces     Workspacer // for the workspaces of held nodes alone
 	Reloader       Reloader   // for Reload and LastReload alone
-	Outlook        Outlook    // nil: pools have no schedules, and never rest
+	// Identities and BootFiles are for what nodes ask; nil: no node is known.
+	Identities NodeIdentities
+	BootFiles  BootFiles // nil only if Identities is
+	Outlook    Outlook   // nil: pools have no schedules, and never rest
 
 	// For snapshots alone: the modules, how many Terraform runs may be in flight at
 	// once, and the turns that pools have had. All may be zero.

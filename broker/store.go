@@ -33,6 +33,7 @@ type ReadTx interface {
 	Identity() (Identity, error)
 
 	Node(id int64) (Node, error)
+	NodeByUID(uid string) (Node, error)
 	Nodes(q NodeQuery) ([]Node, error)
 	// CountNodes counts a pool's nodes by state without reading them; "" counts
 	// all pools together. States without nodes may be left out.

@@ -74,6 +74,11 @@ type SessionNode struct {
 	NodeExtra
 }
 
+// BootReport is what a machine says when it has been installed.
+type BootReport struct {
+	SSHHostKeys []string `json:"ssh_host_keys"` // as in the files /etc/ssh/ssh_host_*_key.pub
+}
+
 // NodeExtra are the fields of a node that Duffy does not have.
 type NodeExtra struct {
 	Condition   string   `json:"condition,omitempty"` // the exact state behind State

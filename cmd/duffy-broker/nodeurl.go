@@ -7,7 +7,12 @@ import (
 	"strings"
 
 	"github.com/duffy-broker/duffy-broker/broker"
+	"github.com/duffy-broker/duffy-broker/broker/terraform"
 )
+
+// engineNodes are what an engine knows of its nodes. It comes into being after the
+// broker.
+type engineNodes struct{ *terraform.Engine }
 
 // nodeURLVariable is where the URL comes from that no flag gives.
 const nodeURLVariable = "DUFFY_BROKER_NODE_URL"

@@ -195,11 +195,12 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 		return err
 	}
 	contextualizer := ssh.New(signer, log)
-	workspaces := new(engineWorkspaces)
+	workspaces, nodes := new(engineWorkspaces), new(engineNodes)
 	runs := terraformRuns(ctx, log, file.Terraform)
 	d.broker = broker.New(broker.Config{
 		Modules: keptModules{dir.path}, Runs: runs, Turns: func() map[string]broker.PoolTurn { return d.loop.Turns() },
 		Store: store, Contextualizer: contextualizer, Keys: keys, ImportedKeys: secret.Bcrypt{}, Pools: d.pools, Log: log, Now: time.Now,
+		Identities: nodes, BootFiles: nodes,
 		Logs: engineLogs{&d}, Workspaces: workspaces, Reloader: d.reloader, Outlook: reconcile.Outlook{}, Wake: func() { d.loop.Wake() },
 	})
 	d.broker.SetTenantDefaults(file.TenantDefaults)
@@ -212,6 +213,7 @@ func serve(ctx context.Context, s streams, o serveOptions) (err error) {
 		return err
 	}
 	workspaces.Workspacer = d.engine
+	nodes.Engine = d.engine
 	d.reseal = &resealer{store: store, nodes: d.engine, keys: keys, dir: dir, log: log}
 	if err := d.engine.TidyLookUps(); err != nil {
 		return err

@@ -20,6 +20,18 @@ func (t *tx) Node(id int64) (broker.Node, error) {
 	return n, err
 }
 
+// NodeByUID implements [broker.ReadTx].
+func (t *tx) NodeByUID(uid string) (broker.Node, error) {
+	id, ok, err := t.getID(bucketNodesByUID, []byte(uid))
+	if err != nil {
+		return broker.Node{}, err
+	}
+	if !ok {
+		return broker.Node{}, broker.Errorf(broker.CodeNotFound, "there is no node with uid %s", uid)
+	}
+	return t.Node(id)
+}
+
 // Nodes implements [broker.ReadTx].
 func (t *tx) Nodes(q broker.NodeQuery) ([]broker.Node, error) {
 	if q.Pool == "" && len(q.States) == 0 {

@@ -10,6 +10,16 @@ import (
 // Node implements [broker.ReadTx].
 func (t *tx) Node(id int64) (broker.Node, error) { return find(t.nodes, id, "node") }
 
+// NodeByUID implements [broker.ReadTx].
+func (t *tx) NodeByUID(uid string) (broker.Node, error) {
+	for _, n := range t.nodes {
+		if n.UID == uid {
+			return clone(n)
+		}
+	}
+	return broker.Node{}, broker.Errorf(broker.CodeNotFound, "there is no node with uid %s", uid)
+}
+
 // Nodes implements [broker.ReadTx].
 func (t *tx) Nodes(q broker.NodeQuery) ([]broker.Node, error) {
 	return list(t.nodes, q.Limit, func(n broker.Node) bool {

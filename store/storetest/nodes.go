@@ -24,6 +24,19 @@ func (s *suite) testNodes(t *testing.T) {
 		}
 		same(t, "node", read(t, store, nodeByID(n.ID)), n)
 		same(t, "nodes", read(t, store, nodes(broker.NodeQuery{})), []broker.Node{n})
+		same(t, "node by its uid", read(t, store, nodeByUID(n.UID)), n)
+	})
+	t.Run("by uid", func(t *testing.T) {
+		store := s.store(t)
+		made := createNodes(t, store, "a", broker.NodeGone, broker.NodeReady, broker.NodeReady)
+		for _, n := range made {
+			same(t, "node", read(t, store, nodeByUID(n.UID)), n)
+		}
+		for _, uid := range []string{"", "nobody", made[0].UID[:4], made[0].UID + "0"} {
+			lost(t, store, nodeByUID(uid))
+		}
+		update(t, store, func(tx broker.Tx) error { return tx.DeleteNode(made[0].ID) })
+		lost(t, store, nodeByUID(made[0].UID))
 	})
 	t.Run("values are copies", s.testNodeCopies)
 	t.Run("unknown", func(t *testing.T) {

@@ -194,6 +194,10 @@ func nodeByID(id int64) func(broker.ReadTx) (broker.Node, error) {
 	return func(tx broker.ReadTx) (broker.Node, error) { return tx.Node(id) }
 }
 
+func nodeByUID(uid string) func(broker.ReadTx) (broker.Node, error) {
+	return func(tx broker.ReadTx) (broker.Node, error) { return tx.NodeByUID(uid) }
+}
+
 func idsOf(nodes []broker.Node) []int64 {
 	ids := make([]int64, 0, len(nodes))
 	for _, n := range nodes {
