@@ -73,6 +73,7 @@ type fake struct {
 	bootFile string // that every name leads to
 	bootURL  string
 	booted   broker.BootReport
+	notice   broker.Notice
 }
 
 // goodToken has the form of a node's token.
@@ -134,6 +135,11 @@ func (f *fake) NodeOfToken(_ context.Context, token string) (broker.Node, error)
 		return broker.Node{}, broker.Errorf(broker.CodeUnauthorized, "this is not the token of a node")
 	}
 	return f.node, nil
+}
+
+func (f *fake) Notify(_ context.Context, _ broker.Node, notice broker.Notice) (bool, error) {
+	f.notice = notice
+	return true, f.err
 }
 
 func (f *fake) OpenBootFile(_ context.Context, _ broker.Node, name, _ string) (broker.BootFile, error) {

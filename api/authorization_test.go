@@ -67,6 +67,7 @@ var authorization = map[string]struct {
 	"POST /api/v1/reload":                         {"", adminOnly},
 	"POST /api/v1/reload/webhook":                 {"", nothing},   // it knows no callers, but a secret: see TestWebhook
 	"GET /boot/:token/*path":                      {"", strangers}, // nodes have tokens: see TestBoot
+	"POST /api/v1/notices":                        {`{"kind": "interruption"}`, strangers},
 	"POST /boot/:token/done":                      {`{}`, strangers},
 	"GET /boot/mac/:mac":                          {"", public},
 	"POST /api/v1/tenants/:id/legacy-keys":        {`{}`, statuses{401, 401, 403, 403, 403, 201}},

@@ -110,6 +110,12 @@ func wireNode(actor broker.Tenant, n broker.Node, spec *broker.NodesSpec) v1.Nod
 
 		FailureClass: string(n.FailureClass), Failure: failure, NodeOperator: wireNodeOperator(actor, n),
 	}
+	if i := n.Interruption; i != nil {
+		wire.Interruption = i.Action
+		if !i.At.IsZero() {
+			wire.InterruptedAt = &v1.Time{Time: i.At}
+		}
+	}
 	if n.Host != nil {
 		wire.Host = &v1.HostName{ID: n.Host.ID, Name: n.Host.Name}
 	}

@@ -166,6 +166,12 @@ func operations() []operation {
 			answers: []response{ok(v1.NodeAnswer{}), conflict()},
 		},
 		{
+			id: "notify", method: "POST", path: "/api/v1/notices", tag: "nodes", who: nodeOnly,
+			summary: "Tell that the machine will go away: it leaves the stock, or its tenant is told",
+			body:    v1.Notice{}, needs: []string{"kind"}, example: `{"kind": "interruption", "action": "terminate", "at": "2026-01-02T03:04:05Z"}`,
+			answers: []response{{status: http.StatusNoContent}},
+		},
+		{
 			id: "readBootFile", method: "GET", path: "/boot/:token/*path", tag: "nodes", who: nodeOnly,
 			summary: "Read a file to boot from, while the node is being made", answers: []response{flow("*/*")},
 		},

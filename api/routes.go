@@ -48,6 +48,7 @@ func (s *server) routes() {
 	v1.POST("/reload", s.tenant(s.reload))
 	v1.POST(webhookRoute, s.handle(s.webhook))
 
+	v1.POST("/notices", s.node(bearerToken, s.notice))
 	get(s.engine, "/boot/:token/*path", s.node(pathToken, s.bootFile))
 	s.engine.POST("/boot/:token/done", s.node(pathToken, s.bootDone))
 	get(s.engine, "/boot/mac/:mac", s.handle(s.bootByMAC))

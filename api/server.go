@@ -78,6 +78,7 @@ type useCases interface {
 	LastReload(ctx context.Context, actor broker.Tenant) (broker.Reload, error)
 
 	NodeOfToken(ctx context.Context, token string) (broker.Node, error)
+	Notify(ctx context.Context, n broker.Node, notice broker.Notice) (bool, error)
 	OpenBootFile(ctx context.Context, n broker.Node, name, address string) (broker.BootFile, error)
 	ReportBoot(ctx context.Context, n broker.Node, r broker.BootReport) error
 	BootByMAC(ctx context.Context, mac, address string) (string, error)

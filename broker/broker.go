@@ -432,25 +432,40 @@ func (b *Broker) contextualize(ctx context.Context, s *Session, keys string) err
 	for _, lent := range s.Nodes {
 		pending = append(pending, lent.ID)
 	}
-	for len(pending) > 0 {
-		failed, err := b.contextualizeNodes(ctx, pending, keys)
-		if err != nil {
+	for {
+		for len(pending) > 0 {
+			failed, err := b.contextualizeNodes(ctx, pending, keys)
+			if err != nil {
+				return err
+			}
+			if len(failed) == 0 {
+				break
+			}
+			if pending, err = b.replace(ctx, s, failed); err != nil {
+				return err
+			}
+		}
+		leaving, err := b.activate(ctx, s)
+		if err != nil || len(leaving) == 0 {
 			return err
 		}
-		if len(failed) == 0 {
-			break
-		}
-		if pending, err = b.replace(ctx, s, failed); err != nil {
+		if pending, err = b.replace(ctx, s, leaving); err != nil {
 			return err
 		}
 	}
+}
+
+// activate makes the session active, unless nodes have said meanwhile that they
+// will be interrupted: it gives those, with the reason.
+func (b *Broker) activate(ctx context.Context, s *Session) (leaving map[int64]error, err error) {
 	now := b.cfg.Now()
 	var active Session
-	err := b.cfg.Store.Update(ctx, func(tx Tx) error {
-		var err error
+	err = b.cfg.Store.Update(ctx, func(tx Tx) error {
+		leaving = make(map[int64]error)
 		if active, err = tx.Session(s.ID); err != nil {
 			return err
 		}
+		var nodes []Node
 		for _, lent := range active.Nodes {
 			n, err := tx.Node(lent.ID)
 			if err != nil {
@@ -459,17 +474,29 @@ func (b *Broker) contextualize(ctx context.Context, s *Session, keys string) err
 			if n.State == NodeDeployed { // its pool asks for no key
 				continue
 			}
-			if err := MoveNode(tx, &n, NodeDeployed, now, ""); err != nil {
+			if n.Interruption != nil {
+				leaving[n.ID] = errors.New(n.Interruption.String())
+			}
+			nodes = append(nodes, n)
+		}
+		if len(leaving) > 0 {
+			return errUnchanged
+		}
+		for i := range nodes {
+			if err := MoveNode(tx, &nodes[i], NodeDeployed, now, ""); err != nil {
 				return err
 			}
 		}
 		return handOut(tx, &active, now)
 	})
+	if errors.Is(err, errUnchanged) {
+		return leaving, nil
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	*s = active
-	return nil
+	return nil, nil
 }
 
 // contextualizeNodes works on the nodes in parallel, outside any transaction,

@@ -23,6 +23,7 @@ type EventKind string
 // The kinds of events.
 const (
 	EventNode    EventKind = "node"    // a node changed its state
+	EventNotice  EventKind = "notice"  // a node that keeps its state said something about itself; its tenant may read it
 	EventSession EventKind = "session" // a session changed its state or its end
 	EventTenant  EventKind = "tenant"  // a tenant was made or changed
 	EventRollout EventKind = "rollout" // a rollout began, ended, was paused or resumed

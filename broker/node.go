@@ -153,6 +153,8 @@ type Node struct {
 	// Failure is the last error in full, for operators, and of which kind it is.
 	Failure      string       `json:"failure,omitempty"`
 	FailureClass FailureClass `json:"failure_class,omitempty"`
+	// Interruption is set once the node has said that it will go away.
+	Interruption *Interruption `json:"interruption,omitempty"`
 	// Hold is set from when somebody asks for the node to be held until it is
 	// given back: nothing more is begun on it meanwhile.
 	Hold *Hold `json:"hold,omitempty"`

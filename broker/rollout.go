@@ -257,10 +257,10 @@ func SetRollout(tx Tx, from RolloutState, r *Rollout, now time.Time, message str
 	})
 }
 
-// Lendable tells whether a node in stock may be lent: not a stale one, where the
-// pool says so.
+// Lendable tells whether a node in stock may be lent: not one that will be
+// interrupted, nor a stale one, where the pool says so.
 func (p Pool) Lendable(n Node) bool {
-	return !p.Rollout.NoStale || p.Current(n)
+	return n.Interruption == nil && (!p.Rollout.NoStale || p.Current(n))
 }
 
 // lendable gives the nodes of a pool that may be lent, the oldest first: most, or
@@ -271,9 +271,7 @@ func lendable(tx ReadTx, p Pool, name string, most int, now time.Time) ([]Node, 
 		q.Limit = 0
 	}
 	nodes, err := tx.Nodes(q)
-	if p.picky() {
-		nodes = slices.DeleteFunc(nodes, func(n Node) bool { return !p.Lendable(n) || p.Expired(n, now) })
-	}
+	nodes = slices.DeleteFunc(nodes, func(n Node) bool { return !p.Lendable(n) || p.Expired(n, now) })
 	return nodes, err
 }
 

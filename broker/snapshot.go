@@ -72,8 +72,10 @@ type SnapshotNode struct {
 	SessionID  int64     `json:"session_id,omitempty"`
 	Touched    bool      `json:"touched,omitempty"`
 	Held       bool      `json:"held,omitempty"` // or to be held
-	Attempts   int       `json:"attempts,omitempty"`
-	RetryAt    time.Time `json:"retry_at,omitzero"`
+	// Interrupted: it will go away by itself.
+	Interrupted bool      `json:"interrupted,omitempty"`
+	Attempts    int       `json:"attempts,omitempty"`
+	RetryAt     time.Time `json:"retry_at,omitzero"`
 	// HostID and Inventory are those of the host that it runs on, if it needs one.
 	HostID    int64  `json:"host_id,omitempty"`
 	Inventory string `json:"inventory,omitempty"`
@@ -286,7 +288,7 @@ func snapshotNode(n Node) SnapshotNode {
 	s := SnapshotNode{
 		ID: n.ID, UID: n.UID, Pool: n.Pool, State: n.State, Since: n.Since, CreatedAt: n.CreatedAt,
 		Template: n.Source.Template, Generation: n.Source.Generation, Account: n.Account,
-		SessionID: n.SessionID, Touched: n.Touched, Held: n.Hold != nil, Attempts: n.Attempts, RetryAt: n.RetryAt,
+		SessionID: n.SessionID, Touched: n.Touched, Held: n.Hold != nil, Interrupted: n.Interruption != nil, Attempts: n.Attempts, RetryAt: n.RetryAt,
 	}
 	if n.Host != nil {
 		s.HostID, s.Inventory = n.Host.ID, n.Host.Inventory

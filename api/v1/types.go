@@ -79,6 +79,13 @@ type BootReport struct {
 	SSHHostKeys []string `json:"ssh_host_keys"` // as in the files /etc/ssh/ssh_host_*_key.pub
 }
 
+// Notice is what a node says about itself.
+type Notice struct {
+	Kind   string `json:"kind"`   // interruption
+	Action string `json:"action"` // what will be done to it: terminate, stop, hibernate
+	At     string `json:"at"`     // when, in RFC 3339
+}
+
 // NodeExtra are the fields of a node that Duffy does not have.
 type NodeExtra struct {
 	Condition   string   `json:"condition,omitempty"` // the exact state behind State
@@ -125,6 +132,10 @@ type Node struct {
 	// that in full, which only admins see.
 	FailureClass string `json:"failure_class,omitempty"`
 	Failure      string `json:"failure,omitempty"`
+	// Interruption is what will be done to the node by who owns the machine, such as
+	// terminate, and InterruptedAt is when, if that is known.
+	Interruption  string `json:"interruption,omitempty"`
+	InterruptedAt *Time  `json:"interrupted_at,omitempty"`
 	*NodeOperator
 	*NodeHost
 	Host *HostName `json:"host,omitempty"` // what it runs on, if its pool draws from an inventory

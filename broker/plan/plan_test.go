@@ -251,7 +251,7 @@ func TestWorldOfASnapshot(t *testing.T) {
 			{ID: 3, Pool: "a", State: broker.NodeContextualizing, SessionID: 1},
 			{ID: 4, Pool: "a", State: broker.NodeReleasing, Touched: true},
 			{ID: 5, Pool: "a", State: broker.NodeDestroying, Attempts: 2, RetryAt: t0.Add(time.Minute)},
-			{ID: 6, Pool: "a", State: broker.NodeChecking, Held: true},
+			{ID: 6, Pool: "a", State: broker.NodeChecking, Held: true, Interrupted: true},
 		},
 		Sessions: []broker.SnapshotSession{{ID: 1, State: broker.SessionPreparing, ExpiresAt: t0.Add(time.Hour), Nodes: []int64{3}}},
 	}
@@ -262,7 +262,7 @@ func TestWorldOfASnapshot(t *testing.T) {
 	if len(stopped.Busy) != 0 || stopped.Sessions[0].State != broker.SessionPreparing || running.Sessions[0].State != broker.SessionActive {
 		t.Errorf("busy %v, sessions %s and %s", stopped.Busy, stopped.Sessions[0].State, running.Sessions[0].State)
 	}
-	if running.Nodes[2].State != broker.NodeDeployed || !running.Nodes[5].ToBeHeld() || running.Runs != 3 {
+	if running.Nodes[2].State != broker.NodeDeployed || !running.Nodes[5].ToBeHeld() || running.Nodes[5].Interruption == nil || running.Nodes[4].Interruption != nil || running.Runs != 3 {
 		t.Errorf("nodes %+v", running.Nodes)
 	}
 	if got := reconcileKinds(stopped); got[reconcile.AbandonSession] != 1 {

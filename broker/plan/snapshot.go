@@ -46,6 +46,9 @@ func World(s broker.Snapshot, running bool) reconcile.World {
 		if n.HostID != 0 {
 			node.Host = &broker.NodeHost{ID: n.HostID, Inventory: n.Inventory}
 		}
+		if n.Interrupted {
+			node.Interruption = &broker.Interruption{}
+		}
 		if n.Held {
 			node.Hold = &broker.Hold{Since: n.Since, From: n.State}
 		}

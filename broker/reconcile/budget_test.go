@@ -274,9 +274,11 @@ func TestStory16NeitherSideTakesMoreThanHalf(t *testing.T) {
 			switch n.State {
 			case broker.NodeApplying:
 				creating++
-				made[n.Pool]++
+				if n.Interruption == nil {
+					made[n.Pool]++
+				}
 			case broker.NodeReady, broker.NodeChecking:
-				if !released[n.ID] && n.Hold == nil && (n.State == broker.NodeChecking || lendable(w, n)) {
+				if !released[n.ID] && n.Interruption == nil && n.Hold == nil && (n.State == broker.NodeChecking || lendable(w, n)) {
 					made[n.Pool]++
 				}
 			case broker.NodeDestroying:
@@ -284,7 +286,7 @@ func TestStory16NeitherSideTakesMoreThanHalf(t *testing.T) {
 					destroying++
 				}
 			}
-			if n.State == broker.NodePlanned && w.Busy[n.ID] {
+			if n.State == broker.NodePlanned && w.Busy[n.ID] && n.Interruption == nil {
 				made[n.Pool]++ // on its way to be applied
 			}
 		}

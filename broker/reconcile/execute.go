@@ -101,8 +101,10 @@ func (l *Loop) apply(ctx context.Context, n broker.Node) (broker.Node, error) {
 func (l *Loop) fail(tx broker.Tx, n *broker.Node, at time.Time, step string, cause error) error {
 	n.Failure, n.FailureClass = step+": "+cause.Error(), broker.FailureClassOf(cause)
 	p, fresh := l.fresh(*n)
-	if err := l.blameHost(tx, *n, at); err != nil {
-		return err
+	if n.Interruption == nil { // else it is nobody's fault
+		if err := l.blameHost(tx, *n, at); err != nil {
+			return err
+		}
 	}
 	if err := broker.MoveNode(tx, n, broker.NodeFailed, at, n.Failure); err != nil || !fresh {
 		return err
@@ -116,10 +118,10 @@ func (l *Loop) fail(tx broker.Tx, n *broker.Node, at time.Time, step string, cau
 
 // fresh tells whether the fate of a node says something about its pool as it is
 // defined now: not if it was made from an older generation, nor if it returns to
-// stock from a session that came to nothing.
+// stock from a session that came to nothing, nor if it was about to be interrupted.
 func (l *Loop) fresh(n broker.Node) (broker.Pool, bool) {
 	p, ok := l.cfg.Pools.Get(n.Pool)
-	return p, ok && p.Current(n) && !n.Touched
+	return p, ok && p.Current(n) && !n.Touched && n.Interruption == nil
 }
 
 // warnResting says that a pool's creates pause after repeated failures.
@@ -175,6 +177,9 @@ func (l *Loop) check(ctx context.Context, n broker.Node) (broker.Node, error) {
 		n.Touched = false
 		if err := broker.TrustHost(tx, *n, at); err != nil {
 			return err
+		}
+		if n.Interruption != nil && n.Hold == nil { // it was never in stock
+			return broker.MoveNode(tx, n, broker.NodeReleasing, at, n.Interruption.String())
 		}
 		if err := broker.MoveNode(tx, n, broker.NodeReady, at, ""); err != nil || n.Hold == nil {
 			return err

@@ -652,7 +652,9 @@ func anyHistory(t *rapid.T, seed uint64, crashes, failing int) {
 		for range 20 {
 			time.Sleep(time.Duration(draw(3000)) * time.Millisecond)
 			w.check()
-			switch draw(5) {
+			switch draw(6) {
+			case 4:
+				w.interruptAny(draw)
 			case 0:
 				s, err := w.b.RequestSession(context.Background(), w.admin, broker.SessionRequest{Specs: []broker.NodesSpec{{Pool: "a", Quantity: 1 + draw(2)}, {Pool: "b", Quantity: 1}}})
 				if err == nil {

@@ -152,6 +152,7 @@ type pool struct {
 	making                     map[string]int // nodes on their way into stock, by generation; nil without variants
 	stock                      []*broker.Node
 	expired                    []*broker.Node // in stock, and too old to be lent
+	interrupted                []*broker.Node // in stock or on their way, and about to go away by themselves
 	aging                      map[int64]bool // in stock, and to be replaced before that
 	apply                      []*broker.Node // planned: wants a run
 	adopt                      []*broker.Node // applying, and nobody watches the run
@@ -217,6 +218,9 @@ func (p *planner) sort() {
 		}
 		busy := p.Busy[n.ID]
 		asked := n.Hold != nil && n.ToBeHeld() // which copies the node
+		if n.Interruption != nil && !asked && entry.sortInterrupted(n, busy) {
+			continue
+		}
 		if entry.known && !asked && comes(n.State) && entry.stale(n) {
 			entry.comingStale++
 		}
@@ -377,6 +381,7 @@ func (p *planner) holds(s *broker.Session, node int64) bool {
 // maximum gives up a stale node first.
 func (p *planner) release() {
 	for _, entry := range p.order {
+		p.releaseInterrupted(entry)
 		var reason string
 		var count int
 		for _, n := range entry.expired {

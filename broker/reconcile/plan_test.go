@@ -427,6 +427,9 @@ func drawWorld(t *rapid.T) World {
 		if n.State == broker.NodeHeld || n.State.CanBecome(broker.NodeHeld) && rapid.IntRange(0, 3).Draw(t, "hold") == 0 {
 			n.Hold = &broker.Hold{By: "admin", Since: t0, From: rapid.SampledFrom([]broker.NodeState{broker.NodeReady, broker.NodeFailed}).Draw(t, "from")}
 		}
+		if rapid.IntRange(0, 4).Draw(t, "interrupted") == 0 {
+			n.Interruption = &broker.Interruption{Action: "terminate", Noticed: t0}
+		}
 		if rapid.Bool().Draw(t, "delayed") {
 			n.RetryAt = t0.Add(time.Duration(rapid.IntRange(-60, 60).Draw(t, "retry")) * time.Second)
 		}
@@ -478,6 +481,12 @@ func TestPlanSafety(t *testing.T) {
 		for _, n := range w.Nodes {
 			if p, known := definition[n.Pool]; known && n.State == broker.NodeReady && !n.ToBeHeld() && p.Expired(n, t0) {
 				expired[n.Pool]++
+			}
+		}
+		interrupted := map[int64]bool{}
+		for _, n := range w.Nodes {
+			if n.Interruption != nil && !n.ToBeHeld() && !w.Busy[n.ID] && (n.State == broker.NodePlanned || n.State == broker.NodeChecking || n.State == broker.NodeReady) {
+				interrupted[n.ID] = true
 			}
 		}
 		given := freeHosts(w)
@@ -544,6 +553,7 @@ func TestPlanSafety(t *testing.T) {
 					t.Fatal("a node would be destroyed before the tenant's key is off it")
 				}
 			case ReleaseNode, ReturnNode:
+				delete(interrupted, a.NodeID)
 				if p, known := definition[a.Pool]; known && n.State == broker.NodeReady && p.Expired(n, t0) {
 					expired[a.Pool]--
 				}
@@ -556,6 +566,9 @@ func TestPlanSafety(t *testing.T) {
 				}
 			case RevokeNode, CheckNode, HoldNode, ForgetNode, ExpireSession, StartRollout, PauseRollout, FinishRollout, MendHost:
 			}
+		}
+		for id := range interrupted {
+			t.Fatalf("node %d is %s and will be interrupted: it stays", id, nodes[id].State)
 		}
 		for pool, left := range expired {
 			if left != 0 {

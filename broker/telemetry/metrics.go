@@ -62,6 +62,7 @@ type Metrics struct {
 	runTimes   *prometheus.HistogramVec
 	reloaded   prometheus.Gauge
 	reloadedAt prometheus.Gauge
+	notices    *prometheus.CounterVec
 	sweeps     *prometheus.CounterVec
 	findings   *prometheus.CounterVec
 	unresolved *prometheus.GaugeVec
@@ -113,6 +114,10 @@ func New(reg prometheus.Registerer, cfg Config) (*Metrics, error) {
 			Namespace: namespace, Name: "config_last_reload_success_timestamp_seconds",
 			Help: "When a pools.hcl was last taken over.",
 		}),
+		notices: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "interruption_notices_total",
+			Help: "Nodes that have said that they will be interrupted; state is the one that they were in.",
+		}, []string{"pool", "state"}),
 		sweeps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "sweeps_total",
 			Help: "Leak sweeps; result is ok, failed, or distrusted (nothing followed from the listing).",
@@ -149,7 +154,7 @@ func New(reg prometheus.Registerer, cfg Config) (*Metrics, error) {
 	})
 	info.Set(1)
 	for _, c := range []prometheus.Collector{
-		m.requests, m.handouts, m.legacy, m.inFlight, m.runs, m.runTimes, m.reloaded, m.reloadedAt, m.sweeps, m.findings,
+		m.requests, m.handouts, m.legacy, m.inFlight, m.runs, m.runTimes, m.reloaded, m.reloadedAt, m.notices, m.sweeps, m.findings,
 		m.unresolved, m.passes, m.passErrors, m.passedAt, m.mirror, info, newLevels(m),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
@@ -186,6 +191,11 @@ func (m *Metrics) Request(route, method string, status int, took time.Duration) 
 // not known.
 func (m *Metrics) LegacyCall(endpoint, tenant, result string) {
 	m.legacy.WithLabelValues(endpoint, tenant, result).Inc()
+}
+
+// Interrupted counts a node that will be interrupted, by the state that it was in.
+func (m *Metrics) Interrupted(pool, state string) {
+	m.notices.WithLabelValues(pool, state).Inc()
 }
 
 // Handout notes how [broker.Broker.RequestSession] ended.

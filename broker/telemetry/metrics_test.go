@@ -323,12 +323,14 @@ func TestEachMetricChanges(t *testing.T) {
 			w.m.Request("/api/v1/pools/:name", http.MethodGet, 201, time.Millisecond)
 			w.m.Request("", "BREW", 404, time.Millisecond)
 			w.m.LegacyCall("/Node/get", "ci", "capacity")
+			w.m.Interrupted("a", "deployed")
 			w.m.Reload(false)
 			w.m.Pass(time.Millisecond, nil, nil, nil, 3)
 		}, map[string]float64{
 			`http_request_duration_seconds{method="GET",route="/api/v1/pools/:name",status="2xx"}`: 2,
 			`http_request_duration_seconds{method="other",route="none",status="4xx"}`:              1,
 			`legacy_calls_total{endpoint="/Node/get",result="capacity",tenant="ci"}`:               1,
+			`interruption_notices_total{pool="a",state="deployed"}`:                                1,
 			`reconcile_mirror_errors_total`:                                                        3,
 			`config_last_reload_successful`:                                                        0,
 		})
@@ -379,6 +381,7 @@ func (w *world) families() map[string]*dto.MetricFamily {
 func (w *world) everything() {
 	w.m.Request("/api/v1/pools", http.MethodGet, 200, time.Millisecond)
 	w.m.LegacyCall("/Node/get", "ci", "ok")
+	w.m.Interrupted("a", "ready")
 	w.m.Handout(time.Millisecond, nil)
 	w.m.Reload(true)
 	w.m.Sweep("a", "ok", 1, 1, 1)

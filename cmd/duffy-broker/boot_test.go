@@ -210,7 +210,7 @@ func TestBootFromTheBroker(t *testing.T) {
 	// Nobody has heard of the secrets but the node.
 	stored := fmt.Sprintf("%+v", s.must(200, "admin", "GET", "/nodes", nil))
 	for _, path := range []string{"/nodes/", "/nodes/1", "/nodes/2", "/nodes/1/logs", "/nodes/2/logs", "/snapshot", "/events?after=0"} {
-		stored += s.read(path)
+		stored += s.readAs("admin", "/api/v1"+path)
 	}
 	for what, text := range map[string]string{"log": log + s.log.String() + s.out.String(), "API": stored} {
 		if strings.Contains(text, token) || strings.Contains(text, "BEGIN OPENSSH") || strings.Contains(text, strings.Split(key, "\n")[1]) {
@@ -237,17 +237,16 @@ func TestBootFromTheBroker(t *testing.T) {
 	s.stop()
 }
 
-// read gives an answer as it is, of the admin; a stream as far as it goes in a
-// second.
-func (s *server) read(path string) string {
+// readAs gives an answer as it is; a stream as far as it goes in a second.
+func (s *server) readAs(tenant, path string) string {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/api/v1"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	req.SetBasicAuth("admin", s.profile.Tenants["admin"].APIKey)
+	req.SetBasicAuth(tenant, s.profile.Tenants[tenant].APIKey)
 	req.Close = true
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -74,6 +74,15 @@ func (b timedBroker) RequestSession(ctx context.Context, actor broker.Tenant, re
 	return s, err
 }
 
+// Notify is [broker.Broker.Notify].
+func (b timedBroker) Notify(ctx context.Context, n broker.Node, notice broker.Notice) (bool, error) {
+	first, err := b.Broker.Notify(ctx, n, notice)
+	if first {
+		b.meters.Interrupted(n.Pool, n.State.Wire())
+	}
+	return first, err
+}
+
 // ready tells whether the broker can do its work.
 func (d *daemon) ready(ctx context.Context) error {
 	if err := d.broker.Writable(ctx); err != nil {
