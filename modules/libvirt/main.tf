@@ -24,7 +24,7 @@ locals {
   scsi = !(var.arch == "x86_64" && can(regex("^pc($|-i440fx|-[0-9])", local.machine)))
 
   # What the hypervisor said when the node was begun. After a destroy the file is gone.
-  kvm      = var.accelerator == "kvm" || (var.accelerator == "auto" && try(trimspace(file("${terraform_data.claim.output.directory}/accelerator")), "tcg") == "kvm")
+  kvm      = var.accelerator == "auto" ? try(trimspace(file("${terraform_data.claim.output.directory}/accelerator")), "tcg") == "kvm" : var.accelerator == "kvm"
   cpu_mode = var.cpu_mode != null ? var.cpu_mode : local.kvm ? "host-passthrough" : var.arch == "ppc64le" ? null : "maximum"
 
   address_from = coalesce(var.network_address, { network = "lease", bridge = "agent", user = "name" }[var.network_mode])
@@ -81,8 +81,8 @@ resource "terraform_data" "claim" {
       error_message = "firmware = \"uefi\" is for x86_64: the other architectures have one firmware each."
     }
     precondition {
-      condition     = !var.vof || (var.arch == "ppc64le" && var.kernel != null && var.accelerator == "tcg")
-      error_message = "vof = true needs arch = \"ppc64le\", a kernel, and accelerator = \"tcg\"."
+      condition     = !var.vof || (var.arch == "ppc64le" && var.kernel != null)
+      error_message = "vof = true needs arch = \"ppc64le\" and a kernel."
     }
   }
 
@@ -152,7 +152,7 @@ resource "libvirt_cloudinit_disk" "seed" {
   pool       = var.storage_pool
   user_data  = local.user_data
   meta_data  = "instance-id: ${local.name}\nlocal-hostname: ${local.hostname}\n"
-  depends_on = [terraform_data.claim]
+  depends_on = [terraform_data.claim, terraform_data.base]
 }
 
 resource "libvirt_domain" "node" {
@@ -202,7 +202,7 @@ resource "libvirt_domain" "node" {
       arch            = var.arch
       scsi            = local.scsi
       uefi            = var.firmware == "uefi"
-      vof             = var.vof
+      vof             = var.vof && !local.kvm
       cmdline         = var.cmdline == null ? "" : replace(replace(replace(var.cmdline, "&", "&amp;"), "<", "&lt;"), ">", "&gt;")
       tags            = { for k, v in local.tags : replace(replace(k, "&", "&amp;"), "<", "&lt;") => replace(replace(v, "&", "&amp;"), "<", "&lt;") }
       user_network    = var.network_mode == "user"

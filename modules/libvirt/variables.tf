@@ -135,7 +135,7 @@ variable "firmware" {
 }
 
 variable "vof" {
-  description = "ppc64le with a kernel of one's own and TCG: QEMU's small built-in firmware in place of SLOF, which takes about 12 s to start under emulation."
+  description = "ppc64le with a kernel of one's own: under TCG QEMU's small built-in firmware takes the place of SLOF, which needs about 12 s to start there."
   type        = bool
   default     = false
 }

@@ -50,6 +50,25 @@ type Libvirt struct {
 // Where libvirt is not installed the test is skipped as [brokertest.NeedProgram] does.
 func Start(t testing.TB) *Libvirt {
 	t.Helper()
+	return start(t, false)
+}
+
+// StartNetworks is [Start] with a network of libvirtd's own besides: it can make
+// virtual networks and bridges that nobody else sees. Nothing outside reaches its
+// guests. It takes root; other users' tests are skipped.
+func StartNetworks(t testing.TB) *Libvirt {
+	t.Helper()
+	for _, program := range []string{"dnsmasq", "iptables", "ip"} {
+		brokertest.NeedProgram(t, program)
+	}
+	if os.Getuid() != 0 {
+		brokertest.Skip(t, "only root's libvirtd makes networks: this test needs root")
+	}
+	return start(t, true)
+}
+
+func start(t testing.TB, networks bool) *Libvirt {
+	t.Helper()
 	libvirtd := brokertest.NeedProgram(t, "libvirtd")
 	brokertest.NeedProgram(t, "virsh")
 	dir, err := os.MkdirTemp("", "lv-") //nolint:usetesting // a socket's path may have 107 bytes
@@ -67,6 +86,10 @@ func Start(t testing.TB) *Libvirt {
 		cmd = l.session(libvirtd)
 	} else {
 		cmd = l.system(libvirtd)
+	}
+	if networks {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWNET
+		cmd.Args = append(cmd.Args, "networks")
 	}
 	l.run(cmd)
 	l.Virsh("pool-define-as", l.Pool, "dir", "--target", l.Images)
@@ -98,6 +121,7 @@ func (l *Libvirt) system(libvirtd string) *exec.Cmd {
 	cmd := exec.CommandContext(context.Background(), "/bin/sh", "-c", `set -e
 mount --make-rprivate /
 mount -t proc proc /proc
+[ -z "${3-}" ] || { mount -t sysfs sysfs /sys && ip link set lo up; } # it shows the namespace's network
 mkdir -p /var/lib/libvirt /var/log/libvirt /var/cache/libvirt /etc/libvirt
 mount --bind "$1/run" /run
 mount --bind "$1/lib" /var/lib/libvirt
