@@ -50,7 +50,7 @@ type Libvirt struct {
 // Where libvirt is not installed the test is skipped as [brokertest.NeedProgram] does.
 func Start(t testing.TB) *Libvirt {
 	t.Helper()
-	return start(t, false)
+	return start(t, "")
 }
 
 // StartNetworks is [Start] with a network of libvirtd's own besides: it can make
@@ -64,10 +64,10 @@ func StartNetworks(t testing.TB) *Libvirt {
 	if os.Getuid() != 0 {
 		brokertest.Skip(t, "only root's libvirtd makes networks: this test needs root")
 	}
-	return start(t, true)
+	return start(t, "networks")
 }
 
-func start(t testing.TB, networks bool) *Libvirt {
+func start(t testing.TB, networks string) *Libvirt {
 	t.Helper()
 	libvirtd := brokertest.NeedProgram(t, "libvirtd")
 	brokertest.NeedProgram(t, "virsh")
@@ -85,11 +85,7 @@ func start(t testing.TB, networks bool) *Libvirt {
 	if l.user {
 		cmd = l.session(libvirtd)
 	} else {
-		cmd = l.system(libvirtd)
-	}
-	if networks {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWNET
-		cmd.Args = append(cmd.Args, "networks")
+		cmd = l.system(libvirtd, networks)
 	}
 	l.run(cmd)
 	l.Virsh("pool-define-as", l.Pool, "dir", "--target", l.Images)
@@ -107,11 +103,26 @@ namespaces = []
 cgroup_controllers = []
 `
 
-// system prepares a libvirtd of root's.
-func (l *Libvirt) system(libvirtd string) *exec.Cmd {
+// capabilities gives the directory where libvirtd keeps what it has asked QEMU's
+// programs: all tests share it, since asking takes seconds. It checks by itself
+// whether the programs are still the same.
+func (l *Libvirt) capabilities() string {
+	l.t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	dir := filepath.Join(cache, "duffy-broker-test", "capabilities")
+	l.mkdir(dir)
+	return dir
+}
+
+// system prepares a libvirtd of root's; networks is not empty if it gets a network
+// of its own.
+func (l *Libvirt) system(libvirtd, networks string) *exec.Cmd {
 	l.t.Helper()
 	l.URI = "qemu+unix:///system?socket=" + l.dir + "/sock/libvirt-sock"
-	for _, name := range []string{"run", "lib", "log", "cache", "etc", "sock"} {
+	for _, name := range []string{"run", "lib", "log", "cache/qemu/capabilities", "etc", "sock"} {
 		l.mkdir(filepath.Join(l.dir, name))
 	}
 	l.write("etc/qemu.conf", qemuConf+"user = \"root\"\ngroup = \"root\"\n")
@@ -121,17 +132,21 @@ func (l *Libvirt) system(libvirtd string) *exec.Cmd {
 	cmd := exec.CommandContext(context.Background(), "/bin/sh", "-c", `set -e
 mount --make-rprivate /
 mount -t proc proc /proc
-[ -z "${3-}" ] || { mount -t sysfs sysfs /sys && ip link set lo up; } # it shows the namespace's network
+[ -z "$3" ] || { mount -t sysfs sysfs /sys && ip link set lo up; } # it shows the namespace's network
 mkdir -p /var/lib/libvirt /var/log/libvirt /var/cache/libvirt /etc/libvirt
 mount --bind "$1/run" /run
 mount --bind "$1/lib" /var/lib/libvirt
 mount --bind "$1/log" /var/log/libvirt
 mount --bind "$1/cache" /var/cache/libvirt
+mount --bind "$4" /var/cache/libvirt/qemu/capabilities
 mount --bind "$1/etc" /etc/libvirt
 set +e
 "$2" --config /etc/libvirt/libvirtd.conf --pid-file "$1/pid" &
-wait $!`, "sh", l.dir, libvirtd)
+wait $!`, "sh", l.dir, libvirtd, networks, l.capabilities())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
+	if networks != "" {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWNET
+	}
 	return cmd
 }
 

@@ -72,12 +72,13 @@ func left(l *vm.Libvirt) string {
 func TestLifecycleOfBothArchitectures(t *testing.T) {
 	needPrograms(t)
 	l := vm.Start(t)
-	var text string
 	arches := []string{"x86_64", "ppc64le"}
+	pools := make(map[string]string)
 	for _, arch := range arches {
-		text += pool(t, arch, variables(l, vm.Guest(t, arch), arch))
+		pools[arch] = pool(t, arch, variables(l, vm.Guest(t, arch), arch))
 	}
-	b := live.New(t, text)
+	text := func() string { return pools["x86_64"] + pools["ppc64le"] }
+	b := live.New(t, text())
 	b.Env = append(b.Env, "TF_CLI_CONFIG_FILE="+providers.Config(t, "libvirt"))
 	b.Start()
 	for _, arch := range arches {
@@ -102,8 +103,9 @@ func TestLifecycleOfBothArchitectures(t *testing.T) {
 		if metadata := l.Virsh("metadata", name, "https://github.com/duffy-broker/duffy-broker"); !strings.Contains(metadata, "duffy:node-id") || !strings.Contains(metadata, n.UID()) {
 			t.Errorf("the domain's metadata have no tags: %s", metadata)
 		}
-		// No other node takes its place: it is gone for good.
-		b.WritePools(strings.ReplaceAll(text, "fill_level = 1", "fill_level = 0"))
+		// No other node takes its place.
+		pools[arch] = strings.Replace(pools[arch], "fill_level = 1", "fill_level = 0", 1)
+		b.WritePools(text())
 		b.Reload()
 		b.Retire(s)
 		b.Eventually("the domain and the volumes of the node are gone", time.Minute, func() error {
@@ -112,10 +114,6 @@ func TestLifecycleOfBothArchitectures(t *testing.T) {
 			}
 			return nil
 		})
-		if arch == arches[0] {
-			b.WritePools(text)
-			b.Reload()
-		}
 	}
 	b.Drain(time.Minute)
 	if has := left(l); has != "" {
