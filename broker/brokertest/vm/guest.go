@@ -73,7 +73,7 @@ func recipe(t testing.TB) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(h, "%s %d\n%s", name, len(text), text)
+		h.Write(fmt.Appendf(nil, "%s %d\n%s", name, len(text), text))
 	}
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }
@@ -82,7 +82,7 @@ func recipe(t testing.TB) string {
 // whole.
 func build(t testing.TB, debian, dir string) {
 	t.Helper()
-	work, err := os.MkdirTemp(filepath.Dir(dir), "build-")
+	work, err := os.MkdirTemp(filepath.Dir(dir), "build-") //nolint:usetesting // it is moved to its place
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,7 +129,7 @@ func (l *Libvirt) system(libvirtd, networks string) *exec.Cmd {
 	l.write("etc/libvirtd.conf", fmt.Sprintf("unix_sock_dir = %q\nauth_unix_ro = \"none\"\nauth_unix_rw = \"none\"\nlog_outputs = \"2:file:%s/libvirtd.log\"\n", l.dir+"/sock", l.dir))
 	// The shell stays: as the first process of the namespace it takes in the QEMU
 	// processes that end, which libvirtd would not.
-	cmd := exec.CommandContext(context.Background(), "/bin/sh", "-c", `set -e
+	script := `set -e
 mount --make-rprivate /
 mount -t proc proc /proc
 [ -z "$3" ] || { mount -t sysfs sysfs /sys && ip link set lo up; } # it shows the namespace's network
@@ -142,7 +142,8 @@ mount --bind "$4" /var/cache/libvirt/qemu/capabilities
 mount --bind "$1/etc" /etc/libvirt
 set +e
 "$2" --config /etc/libvirt/libvirtd.conf --pid-file "$1/pid" &
-wait $!`, "sh", l.dir, libvirtd, networks, l.capabilities())
+wait $!`
+	cmd := exec.CommandContext(context.Background(), "/bin/sh", "-c", script, "sh", l.dir, libvirtd, networks, l.capabilities()) //nolint:gosec // ours
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
 	if networks != "" {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWNET
@@ -159,9 +160,10 @@ func (l *Libvirt) session(libvirtd string) *exec.Cmd {
 	}
 	l.write("config/libvirt/qemu.conf", qemuConf)
 	l.write("config/libvirt/libvirtd.conf", fmt.Sprintf("log_outputs = \"2:file:%s/libvirtd.log\"\n", l.dir))
-	cmd := exec.CommandContext(context.Background(), "/bin/sh", "-c", `mount -t proc proc /proc 2>/dev/null
+	script := `mount -t proc proc /proc 2>/dev/null
 "$2" --config "$1/config/libvirt/libvirtd.conf" --pid-file "$1/pid" &
-wait $!`, "sh", l.dir, libvirtd)
+wait $!`
+	cmd := exec.CommandContext(context.Background(), "/bin/sh", "-c", script, "sh", l.dir, libvirtd) //nolint:gosec // ours
 	cmd.Env = append(os.Environ(), "HOME="+l.dir, "XDG_RUNTIME_DIR="+l.dir+"/run", "XDG_CONFIG_HOME="+l.dir+"/config", "XDG_CACHE_HOME="+l.dir+"/cache", "XDG_DATA_HOME="+l.dir+"/data")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if userNamespaces() {
@@ -182,7 +184,7 @@ func userNamespaces() bool {
 // run starts libvirtd and waits until it answers.
 func (l *Libvirt) run(cmd *exec.Cmd) {
 	l.t.Helper()
-	out, err := os.Create(filepath.Join(l.dir, "out")) //nolint:gosec // our own directory
+	out, err := os.Create(filepath.Join(l.dir, "out"))
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -138,7 +138,7 @@ func TestStory01TerraformKilledInTheMiddleOfACreate(t *testing.T) {
 		}
 		return nil
 	})
-	text, err := os.ReadFile(pidFile) //nolint:gosec // of this test
+	text, err := os.ReadFile(pidFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ if (set -C; : > %[1]q) 2>/dev/null; then
 fi
 exec %[2]q "$@"
 `, pidFile, xsltproc)
-	if err := os.WriteFile(filepath.Join(dir, "xsltproc"), []byte(script), 0o700); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(filepath.Join(dir, "xsltproc"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return dir, pidFile

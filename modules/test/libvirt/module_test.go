@@ -49,7 +49,7 @@ func newModule(t *testing.T) *module {
 }
 
 func (m *module) terraform(args ...string) (string, error) {
-	cmd := exec.CommandContext(m.t.Context(), brokertest.NeedProgram(m.t, "terraform"), args...) //nolint:gosec // tests name it
+	cmd := exec.CommandContext(m.t.Context(), brokertest.NeedProgram(m.t, "terraform"), args...)
 	cmd.Dir, cmd.Env = m.dir, m.env
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -167,10 +167,10 @@ func (m *module) unchanged() {
 func image(t *testing.T) (path, sum string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "image.qcow2")
-	if out, err := exec.CommandContext(t.Context(), brokertest.NeedProgram(t, "qemu-img"), "create", "-f", "qcow2", path, "64M").CombinedOutput(); err != nil { //nolint:gosec // ours
+	if out, err := exec.CommandContext(t.Context(), brokertest.NeedProgram(t, "qemu-img"), "create", "-f", "qcow2", path, "64M").CombinedOutput(); err != nil {
 		t.Fatalf("qemu-img: %v\n%s", err, out)
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // ours
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
