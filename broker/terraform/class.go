@@ -87,6 +87,7 @@ func match(rules []errorRule, errors []diagnostic) (broker.FailureClass, bool) {
 type keptModule struct {
 	rules     []errorRule
 	sensitive []string // variables
+	searches  bool     // see [Engine.search]
 }
 
 // module reads a kept module, once. One that was accepted has no mistakes; of one
@@ -100,6 +101,7 @@ func (e *Engine) module(template string) keptModule {
 	}
 	root := filepath.Join(e.templatesDir(), template)
 	kept.rules, _ = readErrorRules(root)
+	kept.searches = searchesFirst(root)
 	m, _ := readModule(root, root)
 	for name, v := range m.variables {
 		if v.sensitive {
@@ -142,6 +144,11 @@ func readErrorRules(root string) ([]errorRule, []Problem) {
 		report(attr.NameRange, "it takes one block: errors { ... }", "%s has no argument %q", moduleFile, attr.Name)
 	}
 	for _, block := range body.Blocks {
+		if block.Type == sweepDir && len(block.Labels) == 0 {
+			_, wrong := readSearchRule(root, block)
+			problems = append(problems, wrong...)
+			continue
+		}
 		if block.Type != "errors" || len(block.Labels) > 0 {
 			report(block.DefRange(), "it takes one block: errors { ... }", "%s has no such block", moduleFile)
 			continue

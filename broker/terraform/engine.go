@@ -80,7 +80,8 @@ type Engine struct {
 	reapers     sync.WaitGroup
 	hostLocks   hostLocks
 
-	listMu sync.Mutex // listings run one at a time
+	listMu     sync.Mutex    // listings run one at a time
+	searchWait time.Duration // tests wait less than [searchEvery]
 
 	gate *gate // runs in their CPU phase
 }
@@ -197,15 +198,21 @@ func (e *Engine) Destroy(ctx context.Context, n broker.Node, sealed []byte) (bro
 	} else {
 		recorded = e.withJournal(apply, recorded, e.outcome(apply).begun)
 		stored = recorded
-		e.reportLeak(ctx, apply, recorded)
+		if imports.node.Import, err = e.search(ctx, apply, recorded); err != nil {
+			return unchanged, err
+		}
 		recorded, err = e.importMissing(ctx, imports, recorded, &runs)
 		if err != nil {
 			if ctx.Err() != nil {
 				return unchanged, err
 			}
+			if n.Import == nil && imports.node.Import != nil { // the next try has to search again
+				err = &broker.Failure{Class: broker.FailureInterrupted, Err: err}
+			}
 			return broker.Result{State: e.seal(n, recorded), Runs: runs}, err
 		}
 		stored = recorded
+		e.reportLeak(ctx, apply, recorded)
 	}
 	if len(recorded.resources()) > 0 {
 		if err := e.destroyRecorded(ctx, r, stored, &runs); err != nil {

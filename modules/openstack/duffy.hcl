@@ -35,3 +35,9 @@ errors {
     "One of 'auth_url' or 'cloud' must be specified",
   ]
 }
+
+# The sweep finds a server by its port, which a destroy of what a killed create has
+# left in the state would remove.
+sweep {
+  before_destroy = true
+}
