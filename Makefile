@@ -27,6 +27,7 @@ programs:
 		command -v $$p >/dev/null || test -x /usr/sbin/$$p || echo "skipped: $$p is not installed, so the tests that need it are not run"; done
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo "skipped: PostgreSQL is not installed, so the tests that need it are not run"
 	@test -n "$$DUFFY_CLIENT" || command -v duffy >/dev/null || echo "skipped, also with REQUIRE_ALL=1: TestDuffyClient needs Duffy's client, which is on PyPI only (or name it in DUFFY_CLIENT)"
+	@echo "skipped, also with REQUIRE_ALL=1: modules/openstack in a real OpenStack, which make test-openstack brings up"
 	@test -n "$$CICO" || command -v cico >/dev/null || echo "skipped, also with REQUIRE_ALL=1: TestCico needs python-cicoclient, which is on PyPI only (or name it in CICO)"
 
 .PHONY: test
@@ -44,6 +45,10 @@ tofu: ## build bin/tofu, OpenTofu: five minutes of CPU the first time
 test-tofu: tofu ## run the tests that need Terraform with OpenTofu instead
 	DUFFY_TEST_TERRAFORM='$(CURDIR)/bin/tofu' $(GO) test $(RACE) -count=1 -timeout 20m ./broker/terraform/... ./broker/localnode ./broker/brokertest/fakecloud
 	DUFFY_TEST_TERRAFORM='$(CURDIR)/bin/tofu' $(GO) test -count=1 -timeout 20m -run 'TestWholePath|TestReload|TestKey|TestTemplate' ./cmd/duffy-broker
+
+.PHONY: test-openstack
+test-openstack: ## test modules/openstack with an OpenStack from Debian's packages: root, 2 GB, a quarter of an hour
+	modules/test/openstack/cloud/run
 
 .PHONY: chaos
 chaos: ## kill a busy broker, Terraform and providers again and again: ROUNDS=20 SEED=

@@ -206,6 +206,10 @@ resource "openstack_compute_instance_v2" "node" {
       error_message = "The user data has ${length(base64encode(local.user_data))} bytes in base64, and Nova takes 65535: make user_data shorter, or let it fetch the rest."
     }
     precondition {
+      condition     = var.root_volume != null || try(data.openstack_compute_flavor_v2.node.disk > 0, true)
+      error_message = "The flavor ${coalesce(var.flavor_name, var.flavor_id, "?")} has no disk: set root_volume, or take another flavor."
+    }
+    precondition {
       condition     = try(data.openstack_compute_flavor_v2.node.ram >= data.openstack_images_image_v2.node[0].min_ram_mb, true)
       error_message = "The image asks for more memory than the flavor ${coalesce(var.flavor_name, var.flavor_id, "?")} has: choose a larger one."
     }
