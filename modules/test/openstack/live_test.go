@@ -272,7 +272,7 @@ func killTerraform(t *testing.T) {
 	}
 	killed := 0
 	for _, path := range paths {
-		text, err := os.ReadFile(path) //nolint:gosec // of the machine
+		text, err := os.ReadFile(path)
 		words := strings.Split(string(text), "\x00")
 		if err != nil || len(words) < 2 || filepath.Base(words[0]) != "terraform" || words[1] != "apply" {
 			continue
@@ -290,26 +290,38 @@ func killTerraform(t *testing.T) {
 	}
 }
 
-func TestNoHostHasRoom(t *testing.T) {
+func TestNoRoom(t *testing.T) {
 	c := cloud(t)
 	c.empty()
-	b := c.broker(t, map[string]string{"p": "flavor_name = \"huge\"\nimage_name = \"guest-x86_64\""})
-	b.Eventually("a node has failed", patience, func() error {
-		for _, n := range b.Nodes("p") {
-			if n.Failure == "" {
-				continue
-			}
-			if n.Class != "no_capacity" {
-				return live.Final(fmt.Errorf("its class is %q: %s", n.Class, n.Failure))
-			}
-			return nil
-		}
-		return errors.New("none yet")
-	})
+	classes := map[string]string{"huge": "no_capacity", "dear": "quota"} // by flavor
+	pools := map[string]string{}
+	for flavor := range classes {
+		pools[flavor] = fmt.Sprintf("flavor_name = %q\nimage_name = \"guest-x86_64\"", flavor)
+	}
+	b := c.broker(t, pools)
+	for flavor, want := range classes {
+		b.Eventually("a server of the flavor "+flavor+" is refused", patience, func() error { return refused(b, flavor, want) })
+	}
 	noMore(t, b)
 	b.Drain(patience)
 	b.Stop()
 	c.empty()
+}
+
+// refused tells whether a node of a pool has failed, with the class that is wanted.
+func refused(b *live.Broker, pool, want string) error {
+	var status struct {
+		Failure string
+		Class   string `json:"failure_class"`
+	}
+	b.Call("admin", http.MethodGet, "/pools/"+pool+"/status", nil, &status)
+	switch status.Class {
+	case want:
+		return nil
+	case "":
+		return errors.New("pool " + pool + " has not failed yet")
+	}
+	return live.Final(fmt.Errorf("pool %s has failed with the class %q, want %q: %s", pool, status.Class, want, status.Failure))
 }
 
 // All of the module at once, without a broker: floating IPs lead nowhere in this
@@ -368,20 +380,7 @@ func TestNothingIsMadeForWhatDoesNotExist(t *testing.T) {
 		"machine": "flavor_name = \"small\"\nimage_name = \"guest-x86_64\"\narch = \"ppc64le\"",
 	})
 	for _, name := range []string{"image", "flavor", "group", "machine"} {
-		b.Eventually("pool "+name+" rests", patience, func() error {
-			var status struct {
-				Failure string
-				Class   string `json:"failure_class"`
-			}
-			b.Call("admin", http.MethodGet, "/pools/"+name+"/status", nil, &status)
-			if status.Class == "" {
-				return errors.New("it has not failed yet")
-			}
-			if status.Class != "configuration" {
-				return live.Final(fmt.Errorf("the class is %q: %s", status.Class, status.Failure))
-			}
-			return nil
-		})
+		b.Eventually("pool "+name+" is refused", patience, func() error { return refused(b, name, "configuration") })
 	}
 	noMore(t, b)
 	b.Drain(patience)

@@ -33,7 +33,7 @@ func module(t *testing.T) string {
 // terraform runs Terraform in a directory, and gives what it prints.
 func terraform(t *testing.T, dir, config string, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), brokertest.NeedProgram(t, "terraform"), args...) //nolint:gosec // of the machine
+	cmd := exec.CommandContext(t.Context(), brokertest.NeedProgram(t, "terraform"), args...)
 	cmd.Dir = dir
 	cmd.Env = append(cmd.Environ(), "TF_CLI_CONFIG_FILE="+config, "CHECKPOINT_DISABLE=1", "TF_IN_AUTOMATION=1", "NO_COLOR=1")
 	out, err := cmd.CombinedOutput()

@@ -75,7 +75,9 @@ def contents(cloud, guests):
         upload(cloud, "guest-" + arch, empty, "bare", kernel_id=kernel, ramdisk_id=initrd, os_command_line=cmdline, **PROPERTIES[arch])
     # Users may boot from a volume alone with a flavor without a disk.
     cloud.compute.create_flavor(name="small", ram=384, vcpus=1, disk=1, is_public=True)
-    cloud.compute.create_flavor(name="huge", ram=1 << 20, vcpus=1, disk=1, is_public=True)
+    # One that no host has room for, and one that the quota refuses.
+    cloud.compute.create_flavor(name="huge", ram=384, vcpus=1, disk=100000, is_public=True)
+    cloud.compute.create_flavor(name="dear", ram=1 << 20, vcpus=1, disk=1, is_public=True)
     public = cloud.network.create_network(
         name="public", is_shared=True, provider_network_type="flat", provider_physical_network="public"
     )
