@@ -28,6 +28,10 @@ type ListedNode struct {
 	Pool      string    // whose it is by its tag; "" if the listing does not tell
 	Address   string    // "" if it is not known
 	CreatedAt time.Time // zero if it is not known
+	// Remains: the node itself is not there, only something that it had. What remains
+	// of a node that nobody knows is a leak as any other; of a node that should exist
+	// it proves nothing.
+	Remains bool
 	// Resources are the import ids of what it consists of, by resource address in
 	// the pool's module.
 	Resources map[string]string

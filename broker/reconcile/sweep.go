@@ -71,7 +71,10 @@ func PlanSweep(now time.Time, w SweepWorld) SweepPlan {
 	}
 	listed := make(map[string]broker.ListedNode)
 	for _, n := range w.Listing.Nodes {
-		listed[n.UID] = merge(listed[n.UID], n)
+		if earlier, ok := listed[n.UID]; ok {
+			n = merge(earlier, n)
+		}
+		listed[n.UID] = n
 	}
 	if reason := w.distrust(expected, listed); reason != "" {
 		return SweepPlan{Distrusted: reason, Sightings: Sightings{Listed: w.Earlier.Listed}}
@@ -79,7 +82,7 @@ func PlanSweep(now time.Time, w SweepWorld) SweepPlan {
 
 	plan := SweepPlan{Sightings: Sightings{Unknown: map[string]time.Time{}, Missing: map[string]time.Time{}, Listed: map[string]bool{}}}
 	for uid, lives := range live {
-		if _, now := listed[uid]; lives && (now || w.Earlier.Listed[uid]) {
+		if lives && (exists(listed, uid) || w.Earlier.Listed[uid]) {
 			plan.Sightings.Listed[uid] = true
 		}
 	}
@@ -125,7 +128,7 @@ func PlanSweep(now time.Time, w SweepWorld) SweepPlan {
 	}
 	room -= len(plan.Leaks)
 	for _, n := range expected {
-		if _, ok := listed[n.UID]; ok {
+		if exists(listed, n.UID) {
 			continue
 		}
 		first, earlier := w.Earlier.Missing[n.UID]
@@ -174,7 +177,7 @@ func (w SweepWorld) distrust(expected []*broker.Node, listed map[string]broker.L
 	}
 	there := 0
 	for _, n := range expected {
-		if _, ok := listed[n.UID]; ok {
+		if exists(listed, n.UID) {
 			there++
 		}
 	}
@@ -184,12 +187,18 @@ func (w SweepWorld) distrust(expected []*broker.Node, listed map[string]broker.L
 	return ""
 }
 
+// exists tells whether a listing shows the node itself.
+func exists(listed map[string]broker.ListedNode, uid string) bool {
+	n, ok := listed[uid]
+	return ok && !n.Remains
+}
+
 // merge makes one of two entries for the same node.
 func merge(a, b broker.ListedNode) broker.ListedNode {
 	resources := make(map[string]string, len(a.Resources)+len(b.Resources))
 	maps.Copy(resources, a.Resources)
 	maps.Copy(resources, b.Resources)
-	b.Resources = resources
+	b.Resources, b.Remains = resources, a.Remains && b.Remains
 	b.Pool, b.Address = cmp.Or(b.Pool, a.Pool), cmp.Or(b.Address, a.Address)
 	if b.CreatedAt.IsZero() || a.CreatedAt.After(b.CreatedAt) {
 		b.CreatedAt = a.CreatedAt // the younger: it may have to wait

@@ -98,6 +98,13 @@ func TestPlanSweep(t *testing.T) {
 	foreign[0].Pool = "b"
 	bare := listed(7)
 	bare[0].Resources = nil
+	remains := func(ids ...int64) []broker.ListedNode {
+		list := listed(ids...)
+		for i := range list {
+			list[i].Remains = true
+		}
+		return list
+	}
 	odd := []broker.ListedNode{{UID: ""}, {UID: "../../x"}, {UID: "00000000000000AA"}}
 
 	tests := map[string]struct {
@@ -107,10 +114,17 @@ func TestPlanSweep(t *testing.T) {
 		earlier    Sightings
 		want       string
 	}{
-		"all is well":    {listing: listed(1, 2), nodes: ready(1, 2), want: "leaks [] vanished [] left 0 unknown [] missing []"},
-		"nothing at all": {want: "leaks [] vanished [] left 0 unknown [] missing []"},
-		"unknown once":   {listing: listed(1, 7), nodes: ready(1), want: "leaks [] vanished [] left 0 unknown [7] missing []"},
-		"unknown twice":  {listing: listed(1, 7), nodes: ready(1), earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [7] vanished [] left 0 unknown [7] missing []"},
+		"all is well":     {listing: listed(1, 2), nodes: ready(1, 2), want: "leaks [] vanished [] left 0 unknown [] missing []"},
+		"nothing at all":  {want: "leaks [] vanished [] left 0 unknown [] missing []"},
+		"remains unknown": {listing: append(listed(1), remains(7)...), nodes: ready(1), earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [7] vanished [] left 0 unknown [7] missing []"},
+		"only remains": {
+			listing: append(listed(1, 3), remains(2)...), nodes: ready(1, 2, 3), earlier: Sightings{Missing: seen(interval, 2), Listed: allListed},
+			want: "leaks [] vanished [2] left 0 unknown [] missing [2]",
+		},
+		"remains beside the node": {listing: append(remains(1, 2), append(listed(1, 2), remains(2)...)...), nodes: ready(1, 2), want: "leaks [] vanished [] left 0 unknown [] missing []"},
+		"remains of all":          {listing: remains(1, 2), nodes: ready(1, 2), want: "distrusted"},
+		"unknown once":            {listing: listed(1, 7), nodes: ready(1), want: "leaks [] vanished [] left 0 unknown [7] missing []"},
+		"unknown twice":           {listing: listed(1, 7), nodes: ready(1), earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [7] vanished [] left 0 unknown [7] missing []"},
 		"unknown twice, of another pool by its tag":    {listing: foreign, earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [] vanished [] left 0 unknown [] missing []"},
 		"unknown twice, of another pool by its record": {listing: listed(7), nodes: []broker.Node{oldNode(7, b, broker.NodeGone)}, earlier: Sightings{Unknown: seen(interval, 7)}, want: "leaks [] vanished [] left 0 unknown [] missing []"},
 		"unknown twice in a hurry":                     {listing: listed(1, 7), nodes: ready(1), earlier: Sightings{Unknown: seen(time.Minute, 7)}, want: "leaks [] vanished [] left 0 unknown [7] missing []"},

@@ -275,6 +275,7 @@ func (s *state) listing() (broker.Listing, error) {
 		Pool      string             `json:"pool"`
 		Address   string             `json:"ipaddr"`
 		CreatedAt string             `json:"created_at"`
+		Remains   bool               `json:"remains"`
 		Resources map[string]*string `json:"resources"`
 	}
 	o, ok := s.Outputs["nodes"]
@@ -286,7 +287,7 @@ func (s *state) listing() (broker.Listing, error) {
 	}
 	listing := broker.Listing{Complete: complete}
 	for _, n := range nodes {
-		listed := broker.ListedNode{UID: n.UID, Pool: n.Pool, Address: n.Address, Resources: map[string]string{}}
+		listed := broker.ListedNode{UID: n.UID, Pool: n.Pool, Address: n.Address, Remains: n.Remains, Resources: map[string]string{}}
 		if n.CreatedAt != "" {
 			at, err := time.Parse(time.RFC3339, n.CreatedAt)
 			if err != nil {
