@@ -29,6 +29,7 @@ programs:
 	@test -n "$$DUFFY_CLIENT" || command -v duffy >/dev/null || echo "skipped, also with REQUIRE_ALL=1: TestDuffyClient needs Duffy's client, which is on PyPI only (or name it in DUFFY_CLIENT)"
 	@echo "skipped, also with REQUIRE_ALL=1: modules/openstack in a real OpenStack, which make test-openstack brings up"
 	@test -n "$$CICO" || command -v cico >/dev/null || echo "skipped, also with REQUIRE_ALL=1: TestCico needs python-cicoclient, which is on PyPI only (or name it in CICO)"
+	@test -n "$$DUFFY_AWS_PROVIDER" || echo "skipped, also with REQUIRE_ALL=1: what in modules/test/ec2 needs the AWS provider, which takes 10 minutes to build: make test-aws (or name it in DUFFY_AWS_PROVIDER)"
 
 .PHONY: test
 test: programs ## run every test, with the race detector where a C compiler is to be had
@@ -49,6 +50,18 @@ test-tofu: tofu ## run the tests that need Terraform with OpenTofu instead
 .PHONY: test-openstack
 test-openstack: ## test modules/openstack with an OpenStack from Debian's packages: root, 2 GB, a quarter of an hour
 	modules/test/openstack/cloud/run
+
+AWS_PROVIDER := $(or $(DUFFY_AWS_PROVIDER),$(CURDIR)/bin/terraform-provider-aws_v4.9.0)
+.PHONY: aws
+aws: ## build bin/terraform-provider-aws_v4.9.0: ten minutes of two cores the first time
+	@mkdir -p bin
+	@test -n '$(DUFFY_AWS_PROVIDER)' || { \
+		echo "building the AWS provider: ten minutes of two cores and 3 GB of memory the first time; half a minute from then on" && \
+		cd .ci/tools/aws && time $(GO) build -trimpath -ldflags '-s -w' -o '$(AWS_PROVIDER)' github.com/hashicorp/terraform-provider-aws; }
+
+.PHONY: test-aws
+test-aws: aws ## run the tests of modules/aws-ec2 with its provider and a stand-in for EC2: fifteen minutes
+	DUFFY_AWS_PROVIDER='$(AWS_PROVIDER)' $(GO) test -count=1 -timeout 60m -v ./modules/test/ec2
 
 .PHONY: chaos
 chaos: ## kill a busy broker, Terraform and providers again and again: ROUNDS=20 SEED=

@@ -40,6 +40,9 @@ type SweepPlan struct {
 	Leaks    []broker.ListedNode
 	Vanished []broker.Node
 	Left     int
+	// Found are nodes whose destroy has failed, with what the listing shows of them in
+	// Import: what a create that was cut short has made may be in the way of it.
+	Found []broker.Node
 
 	Sightings Sightings
 	// Distrusted is why nothing at all was concluded; "" if the listing was good.
@@ -84,6 +87,12 @@ func PlanSweep(now time.Time, w SweepWorld) SweepPlan {
 	for uid, lives := range live {
 		if lives && (exists(listed, uid) || w.Earlier.Listed[uid]) {
 			plan.Sightings.Listed[uid] = true
+		}
+	}
+	for i := range w.Nodes {
+		if n := w.Nodes[i]; w.lacks(&n, listed[n.UID]) {
+			n.Import = merge(broker.ListedNode{Resources: n.Import}, listed[n.UID]).Resources
+			plan.Found = append(plan.Found, n)
 		}
 	}
 	twice := func(first time.Time, earlier bool) bool {
@@ -166,6 +175,21 @@ func (w SweepWorld) expects(n *broker.Node) bool {
 		return true
 	case broker.NodePlanned, broker.NodeApplying, broker.NodeLost, broker.NodeReleasing, broker.NodeFailed, broker.NodeHeld,
 		broker.NodeDestroying, broker.NodeGone:
+	}
+	return false
+}
+
+// lacks tells whether a node can't be destroyed and the listing shows something that
+// its record does not say. One sighting is enough: it has the node's own tag, and the
+// node is to go.
+func (w SweepWorld) lacks(n *broker.Node, listed broker.ListedNode) bool {
+	if n.Pool != w.Pool.Name || !w.Pool.Current(*n) || n.State != broker.NodeDestroying || n.Attempts == 0 {
+		return false
+	}
+	for address, id := range listed.Resources {
+		if n.Import[address] != id {
+			return true
+		}
 	}
 	return false
 }

@@ -228,6 +228,38 @@ func TestPlanSweepMerges(t *testing.T) {
 	}
 }
 
+// What is listed of a node that can't be destroyed is noted, and nothing else is.
+func TestPlanSweepFindsWhatIsInTheWay(t *testing.T) {
+	p := sweepPool("a")
+	stuck := func(id int64, change ...func(*broker.Node)) broker.Node {
+		n := oldNode(id, p, broker.NodeDestroying)
+		n.Attempts, n.Import = 1, map[string]string{"a.c": "2"}
+		for _, f := range change {
+			f(&n)
+		}
+		return n
+	}
+	other := sweepPool("b")
+	w := SweepWorld{Pool: p, Began: t0, Listing: broker.Listing{Complete: true, Nodes: listed(1, 2, 3, 4, 5, 6)}, Nodes: []broker.Node{
+		stuck(1),
+		stuck(2, func(n *broker.Node) { n.Import["a.b"] = uid(2) }), // noted before
+		stuck(3, func(n *broker.Node) { n.Attempts = 0 }),           // its first try may do
+		stuck(4, func(n *broker.Node) { n.Pool, n.Source = "b", other.Source }),
+		stuck(5, func(n *broker.Node) { n.Source.Generation = "older" }), // other addresses
+		stuck(6, func(n *broker.Node) { n.State = broker.NodeDeployed }),
+		stuck(7), // not listed
+	}}
+	found := PlanSweep(t0, w).Found
+	want := []broker.Node{stuck(1, func(n *broker.Node) { n.Import["a.b"] = uid(1) })}
+	if diff := cmp.Diff(want, found); diff != "" {
+		t.Errorf("found (-want +got):\n%s", diff)
+	}
+	w.Listing.Complete = false
+	if found := PlanSweep(t0, w).Found; len(found) > 0 {
+		t.Errorf("found in a listing that is not complete: %+v", found)
+	}
+}
+
 // What must never happen, whatever listing meets whatever store.
 func TestPlanSweepSafety(t *testing.T) {
 	a, b := sweepPool("a"), sweepPool("b")

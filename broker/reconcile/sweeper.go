@@ -193,7 +193,7 @@ func (s *Sweeper) pass(ctx context.Context, p broker.Pool) {
 		s.cfg.Log.WarnContext(ctx, "sweep: a node was taken over to be destroyed, or given up", "failure", n.Failure, "node_id", n.ID, "node_uid", n.UID, "pool", n.Pool, "state", string(n.State), "session_id", n.SessionID)
 	}
 	s.cfg.Log.InfoContext(ctx, "swept", "pool", p.Name, "listed", len(listing.Nodes), "unknown", len(plan.Sightings.Unknown),
-		"missing", len(plan.Sightings.Missing), "leaks", len(plan.Leaks), "vanished", len(plan.Vanished), "left_for_next", plan.Left)
+		"missing", len(plan.Sightings.Missing), "leaks", len(plan.Leaks), "vanished", len(plan.Vanished), "found", len(plan.Found), "left_for_next", plan.Left)
 	s.cfg.Observe(seenBy(p.Name, plan, done))
 	if len(done) > 0 {
 		s.cfg.Wake()
@@ -208,7 +208,7 @@ func (s *Sweeper) carryOut(ctx context.Context, w SweepWorld) (plan SweepPlan, d
 		plan, err = s.plan(tx, w)
 		return err
 	})
-	if err != nil || len(plan.Leaks)+len(plan.Vanished) == 0 {
+	if err != nil || len(plan.Leaks)+len(plan.Vanished)+len(plan.Found) == 0 {
 		return plan, nil, err
 	}
 	// What a pool was made from may be removed as soon as it has changed, unless a
@@ -230,6 +230,11 @@ func (s *Sweeper) carryOut(ctx context.Context, w SweepWorld) (plan SweepPlan, d
 				return fmt.Errorf("adopt node %s: %w", leak.UID, err)
 			}
 			done = append(done, n)
+		}
+		for _, n := range plan.Found {
+			if err := tx.UpdateNode(n.State, n); err != nil {
+				return fmt.Errorf("note what there is of node %s: %w", n.UID, err)
+			}
 		}
 		for _, n := range plan.Vanished {
 			given, err := giveUp(tx, &n, now)
