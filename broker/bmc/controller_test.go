@@ -366,7 +366,9 @@ func TestClaim(t *testing.T) {
 		claim.Tag("rack 4"):                    {"rack 4", claim, true},
 		claim.Tag("rack 4") + "  ":             {"rack 4", claim, true},
 		"xduffy:0e7b1c5293a1.00112233aabbccdd": {own: "xduffy:0e7b1c5293a1.00112233aabbccdd"},
-		"duffy:0e7b1c5293a1.0011":              {own: "duffy:0e7b1c5293a1.0011"},
+		// Cut short while it was written.
+		"rack 4 duffy:0e7b1c5293a1.0011": {"rack 4", bmc.Claim{Broker: "0e7b1c5293a1", Node: "0011"}, true},
+		"duffy:0e7b1c52":                 {"", bmc.Claim{Broker: "0e7b1c52"}, true},
 	} {
 		own, got, claimed := bmc.ParseTag(tag)
 		if own != want.own || got != want.claim || claimed != want.claimed {

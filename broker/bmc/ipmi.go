@@ -206,7 +206,7 @@ func (i ipmi) SetTag(ctx context.Context, tag string) error {
 			return err
 		}
 	}
-	return verifyTag(ctx, i, i.Config, tag)
+	return i.verifyTag(ctx, tag)
 }
 
 // raw sends a DCMI command about the asset tag, and gives the answer, which has at
@@ -270,14 +270,14 @@ func reach(ctx context.Context, c Config, doing string, reached func() (bool, er
 }
 
 // verifyTag reads a tag back that was written.
-func verifyTag(ctx context.Context, controller interface {
-	Tag(ctx context.Context) (string, error)
-}, c Config, want string) error {
-	got, err := controller.Tag(ctx)
+func (i ipmi) verifyTag(ctx context.Context, want string) error {
+	got, err := i.Tag(ctx)
 	if err != nil || got == strings.TrimSpace(want) {
 		return err
 	}
-	return &Error{Class: ClassUnsupported, Address: c.Address, Doing: "write the asset tag",
+	return &Error{
+		Class: ClassUnsupported, Address: i.Address, Doing: "write the asset tag",
 		Err:  fmt.Errorf("the controller has kept %q of %q", got, want),
-		Hint: "shorten the asset tag of the machine"}
+		Hint: "shorten the asset tag of the machine",
+	}
 }

@@ -38,6 +38,8 @@ type Options struct {
 	// controller answers. boot is what is set to boot from when it goes on: "none",
 	// "pxe", "disk" and others of ipmi_sim.
 	OnPower func(on bool, boot string)
+	// OnCall is called before a call takes effect: see [Server.Calls].
+	OnCall func(call string)
 	// NoTag: the controller has no asset tag.
 	NoTag bool
 }
@@ -230,7 +232,7 @@ func (s *Server) answer(words []string) string {
 		return strings.Join(lines, "\n")
 	case len(words) > 4 && words[0] == "chassis" && words[2] == "set":
 		for i := 3; i+1 < len(words); i += 2 {
-			s.calls = append(s.calls, words[i]+" "+words[i+1])
+			s.called(words[i] + " " + words[i+1])
 			switch words[i] {
 			case "power":
 				s.change(words[i+1] == "1")
@@ -242,6 +244,13 @@ func (s *Server) answer(words []string) string {
 		return s.dcmi(words)
 	}
 	return ""
+}
+
+func (s *Server) called(what string) {
+	s.calls = append(s.calls, what)
+	if s.OnCall != nil {
+		s.OnCall(what)
+	}
 }
 
 func (s *Server) change(on bool) {
@@ -275,7 +284,7 @@ func (s *Server) dcmi(words []string) string {
 		end := min(offset+count, len(s.tag))
 		answer = append(append(answer, byte(len(s.tag)&0xff)), s.tag[min(offset, end):end]...)
 	case 0x08:
-		s.calls = append(s.calls, "tag")
+		s.called("tag")
 		s.tag = append(s.tag[:min(offset, len(s.tag))], data[5:]...)
 		answer = append(answer, byte(len(s.tag)&0xff))
 	}
