@@ -80,7 +80,9 @@ func (e *Engine) LookUp(ctx context.Context, p broker.Pool) (values map[string]s
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }() // the plan has secrets
 	p.ProviderSharing = false
-	r, err := e.run(broker.NewNode(p, time.Time{}), opPlan)
+	n := broker.NewNode(p, time.Time{})
+	n.Host = sampleHost(p)
+	r, err := e.run(n, opPlan)
 	if err != nil {
 		return nil, err
 	}

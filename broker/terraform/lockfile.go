@@ -73,6 +73,7 @@ type moduleWarning struct {
 // lockWarnings compares a module's lock file with what init has made of it: init
 // adds what is missing.
 func lockWarnings(before, after lockFile) []moduleWarning {
+	maps.DeleteFunc(after, func(provider string, _ []string) bool { return isOwn(provider) })
 	if before == nil {
 		if len(after) == 0 {
 			return nil // no provider, or built-in ones only

@@ -16,6 +16,7 @@ import (
 
 	"github.com/duffy-broker/duffy-broker/broker"
 	"github.com/duffy-broker/duffy-broker/broker/secret"
+	"github.com/duffy-broker/duffy-broker/broker/terraform/duffyprovider"
 	"github.com/duffy-broker/duffy-broker/broker/terraform/provider"
 )
 
@@ -39,6 +40,13 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	// The test binary stands in for duffy-broker.
+	if duffyprovider.Invoked(os.Args[0]) {
+		if err := duffyprovider.Serve(context.Background(), duffyprovider.Options{}); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if len(os.Args) == 3 && os.Args[1] == "provider-host" {
 		if err := provider.Serve(context.Background(), os.Args[2], os.Stderr); err != nil {
 			fmt.Fprintln(os.Stderr, err)

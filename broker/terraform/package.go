@@ -23,7 +23,7 @@ func ownPackages(dir string) error {
 		return nil // it needs none, or only those that are part of Terraform
 	}
 	err := filepath.WalkDir(providers, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Type()&fs.ModeSymlink == 0 {
+		if err != nil || d.Type()&fs.ModeSymlink == 0 || isOwnPackage(providers, path) {
 			return err
 		}
 		from, err := filepath.EvalSymlinks(path)
@@ -62,6 +62,31 @@ func copyPackage(from, to string) error {
 
 // removeHashes takes the hashes out of a lock file; versions stay.
 func removeHashes(path string) error {
+	return editLock(path, func(lock *hclwrite.Body) {
+		for _, block := range lock.Blocks() {
+			if block.Type() == "provider" {
+				block.Body().RemoveAttribute("hashes")
+			}
+		}
+	})
+}
+
+// dropOwnLock takes the broker's own provider out of a lock file, if there is one: its
+// hash is another one with each broker.
+func dropOwnLock(path string) error {
+	if !exists(path) {
+		return nil
+	}
+	return editLock(path, func(lock *hclwrite.Body) {
+		for _, block := range lock.Blocks() {
+			if block.Type() == "provider" && len(block.Labels()) == 1 && isOwn(block.Labels()[0]) {
+				lock.RemoveBlock(block)
+			}
+		}
+	})
+}
+
+func editLock(path string, edit func(lock *hclwrite.Body)) error {
 	text, err := os.ReadFile(path) //nolint:gosec // a file of ours
 	if err != nil {
 		return err
@@ -70,10 +95,6 @@ func removeHashes(path string) error {
 	if diags.HasErrors() {
 		return diags
 	}
-	for _, block := range lock.Body().Blocks() {
-		if block.Type() == "provider" {
-			block.Body().RemoveAttribute("hashes")
-		}
-	}
+	edit(lock.Body())
 	return writeFile(path, lock.Bytes())
 }

@@ -81,7 +81,7 @@ func (r requirements) addresses() map[string]hcl.Range {
 		case !strings.Contains(source, "/"):
 			source = "hashicorp/" + source
 		}
-		if source == builtIn {
+		if source == builtIn || isOwn(source) {
 			continue
 		}
 		if _, known := result[source]; !known {

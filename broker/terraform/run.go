@@ -180,7 +180,7 @@ func (e *Engine) prepare(r run) error {
 		return err
 	}
 	entries, err := os.ReadDir(template)
-	if err != nil {
+	if err = errors.Join(err, e.refreshOwn(template)); err != nil {
 		return fmt.Errorf("node %s: %w", r.node.UID, err)
 	}
 	for _, dir := range []string{filepath.Join(r.dir, ownDir), e.nodesDir()} {

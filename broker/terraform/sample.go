@@ -29,7 +29,9 @@ func (e *Engine) Sample(ctx context.Context, p broker.Pool) ([]string, error) {
 		return nil, err
 	}
 	p.Source, p.ProviderSharing = source, false
-	r, err := e.run(broker.NewNode(p, time.Time{}), opPlan)
+	n := broker.NewNode(p, time.Time{})
+	n.Host = sampleHost(p)
+	r, err := e.run(n, opPlan)
 	if err != nil {
 		return nil, err
 	}
@@ -92,5 +94,18 @@ func planned(path string) ([]string, error) {
 		if err != nil {
 			return addresses, err
 		}
+	}
+}
+
+// sampleHost stands in for the host of a node that is planned only: nobody knows
+// which one it would run on. It has what the pool asks for. nil for a pool that
+// draws from no inventory.
+func sampleHost(p broker.Pool) *broker.NodeHost {
+	if !p.Inventory.Draws() {
+		return nil
+	}
+	return &broker.NodeHost{
+		Inventory: p.Inventory.Name, Name: "sample", Hostname: "sample", Address: "192.0.2.1", MAC: "02:00:00:00:00:01",
+		BMC: &broker.BMC{Address: "https://192.0.2.2", Kind: "redfish"}, Attributes: p.Inventory.Where,
 	}
 }

@@ -184,7 +184,12 @@ func (e *Engine) initialise(ctx context.Context, root, dir string) ([]moduleWarn
 	internal := func(err error) ([]moduleWarning, []Problem) {
 		return nil, []Problem{mistake("Terraform can't be run", hcl.Range{}, "terraform can't be run").with(broker.CodeInternal, err)}
 	}
-	tf, err := e.terraform(dir)
+	more, withdraw, err := e.offerOwn(dir)
+	defer func() { _ = withdraw() }() // done already, if all went well
+	if err != nil {
+		return internal(err)
+	}
+	tf, err := e.terraformWith(dir, broker.Environment{}, more...)
 	if err != nil {
 		return internal(err)
 	}
@@ -200,7 +205,7 @@ func (e *Engine) initialise(ctx context.Context, root, dir string) ([]moduleWarn
 			hint("run \"terraform init\" in the module's directory; if it needs the network, check that, or the mirror of the CLI configuration")}
 	}
 	validation, err := tf.Validate(ctx)
-	if err != nil {
+	if err = errors.Join(err, e.linkOwn(dir), withdraw()); err != nil {
 		return internal(err)
 	}
 	// Terraform reports them in no particular order.
@@ -221,14 +226,9 @@ func (e *Engine) initialise(ctx context.Context, root, dir string) ([]moduleWarn
 	return warnings, problems
 }
 
-// terraform gives the library's Terraform for a directory, with the environment
-// of runs.
-func (e *Engine) terraform(dir string) (*tfexec.Terraform, error) {
-	return e.terraformWith(dir, broker.Environment{})
-}
-
-// terraformWith is terraform with the environment of a pool.
-func (e *Engine) terraformWith(dir string, own broker.Environment) (*tfexec.Terraform, error) {
+// terraformWith gives the library's Terraform for a directory, with the environment
+// of runs, that of a pool, and more.
+func (e *Engine) terraformWith(dir string, own broker.Environment, more ...string) (*tfexec.Terraform, error) {
 	tf, err := tfexec.NewTerraform(dir, e.Binary.Path)
 	if err != nil {
 		return nil, err
@@ -238,7 +238,7 @@ func (e *Engine) terraformWith(dir string, own broker.Environment) (*tfexec.Terr
 		return nil, err
 	}
 	env := map[string]string{}
-	for _, entry := range entries {
+	for _, entry := range slices.Concat(entries, more) {
 		name, value, _ := strings.Cut(entry, "=")
 		env[name] = value
 	}

@@ -5,9 +5,19 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
+
+	"github.com/duffy-broker/duffy-broker/broker/terraform/duffyprovider"
 )
 
 func main() {
+	if duffyprovider.Invoked(os.Args[0]) {
+		if err := duffyprovider.Serve(context.Background(), duffyprovider.Options{}); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(exitFailed)
+		}
+		return
+	}
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
