@@ -196,7 +196,8 @@ func (s *server) legacyGet(c *gin.Context, l *Legacy) error {
 	ctx := c.Request.Context()
 	p, _, err := s.cfg.Broker.Pool(ctx, pool)
 	if err == nil && p.NoLegacy {
-		err = broker.Errorf(broker.CodeForbidden, "pool '%s' is not for the legacy API", pool)
+		err = broker.Errorf(broker.CodeForbidden, "pool '%s' is not for the legacy API", pool).
+			WithHint("legacy = true in the pool offers it there; fixed machines are not, unless their pool says so")
 	}
 	if err != nil {
 		return s.legacyFailed(c, err, legacyNoSession)

@@ -75,3 +75,35 @@ pool "d" {
 		}
 	}
 }
+
+// Fixed machines are not for old jobs, unless their pool says so.
+func TestInventoryAndLegacy(t *testing.T) {
+	f, diags := loadText(t, `
+inventory "rack1" {}
+template "fixed" { inventory = "rack1" }
+pool "vm" { module = "module" }
+pool "metal" {
+  module  = "module"
+  extends = "fixed"
+}
+pool "offered" {
+  module    = "module"
+  inventory = "rack1"
+  legacy    = true
+}
+pool "api" {
+  module    = "module"
+  inventory = "api"
+}
+`)
+	if len(diags) > 0 {
+		t.Fatal(diags)
+	}
+	got := make(map[string]bool)
+	for _, p := range f.Pools {
+		got[p.Name] = !p.NoLegacy
+	}
+	if diff := cmp.Diff(map[string]bool{"vm": true, "metal": false, "offered": true, "api": false}, got); diff != "" {
+		t.Errorf("offered to the legacy API (-want +got):\n%s", diff)
+	}
+}

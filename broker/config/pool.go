@@ -238,7 +238,7 @@ func (l *loader) pool(x *layer, from lineage) broker.Pool {
 			Timeout: s.readyTimeout.or(defaultReadyTimeout),
 		},
 		Contextualize: mode,
-		NoLegacy:      !s.legacy.or(true),
+		NoLegacy:      !s.legacy.or(!s.inventory.or(broker.HostSelector{}).Draws()),
 		Sweep: broker.Sweep{
 			Interval:    s.sweepInterval.or(defaultSweepInterval),
 			MaxDestroys: s.sweepDestroys.or(defaultSweepDestroys),

@@ -78,7 +78,7 @@ func readSettings(b *block) settings {
 			contextualizeMode, "`\"ssh\"` or `\"none\"`",
 			schema{"enum": []string{string(broker.ContextualizeSSH), string(broker.ContextualizeNone)}},
 		}, "`\"ssh\"` writes the tenant's key to a node when it is lent; `\"none\"` does not.", "`\"ssh\"`"),
-		legacy: read(b, "legacy", booleanForm, "Whether the legacy API may lend the pool's nodes.", true),
+		legacy: read(b, "legacy", booleanForm, "Whether the legacy API may lend the pool's nodes.", "`true`, but `false` for a pool with an inventory"),
 
 		providerSharing: read(b, "provider_sharing", booleanForm,
 			"Let the Terraform runs of a configuration use the same provider processes. [The module contract](../modules/README.md) says what it asks of the module.", false),

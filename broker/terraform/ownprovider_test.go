@@ -201,11 +201,11 @@ func TestOwnProvider(t *testing.T) {
 }
 
 func copyOf(from, to string) (string, error) {
-	text, err := os.ReadFile(from) //nolint:gosec // the test's own program
+	text, err := os.ReadFile(from)
 	if err != nil {
 		return "", err
 	}
-	return to, os.WriteFile(to, text, 0o700) //nolint:gosec // a program
+	return to, os.WriteFile(to, text, 0o700)
 }
 
 // TestOwnProviderIsNotMissed: no lock file need have it.
