@@ -92,6 +92,8 @@ locals {
   is_mime   = can(regex("^(?i)(content-type|mime-version):", coalesce(var.user_data, "none")))
   pool_type = startswith(coalesce(var.user_data, "none"), "#!") ? "text/x-shellscript" : startswith(coalesce(var.user_data, "none"), "#cloud-config") ? "text/cloud-config" : "text/plain"
 
+  own_user_data = replace(coalesce(var.user_data, "none"), "{boot}", coalesce(local.boot, "-"))
+
   # Parts are merged one after the other: with this merge type what is there already
   # stays, and lists are joined. text/plain makes cloud-init look at the first line.
   user_data = var.user_data == null ? local.own : join("\n", [
@@ -103,12 +105,12 @@ locals {
     "",
     local.own,
     "--${local.boundary}",
-    local.is_mime ? var.user_data : join("\n", [
+    local.is_mime ? local.own_user_data : join("\n", [
       "Content-Type: ${local.pool_type}",
       "Content-Transfer-Encoding: base64",
       "Merge-Type: dict(recurse_array)+list(append)+str()",
       "",
-      base64encode(var.user_data),
+      base64encode(local.own_user_data),
     ]),
     "--${local.boundary}--",
     "",

@@ -203,7 +203,7 @@ variable "installer_extra" {
 }
 
 variable "user_data" {
-  description = "cloud-init: user data of one's own, merged with the module's: #cloud-config, a script, or multipart MIME."
+  description = "cloud-init: user data of one's own, merged with the module's: #cloud-config, a script, or multipart MIME. {boot} as in boot_url."
   type        = string
   default     = null
 }
