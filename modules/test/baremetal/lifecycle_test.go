@@ -243,3 +243,20 @@ func TestModule(t *testing.T) {
 		}
 	}
 }
+
+// TestExample: what the README says of pools and inventories is accepted.
+func TestExample(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(providers.Root(t), "modules", "bare-metal", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```hcl\n")
+	example, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("the README has no example")
+	}
+	b := live.New(t, example)
+	if out, err := b.Command("validate", "--pools", b.Path).CombinedOutput(); err != nil || bytes.Contains(out, []byte("arning")) {
+		t.Errorf("validate: %v\n%s", err, out)
+	}
+}
