@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -167,4 +168,55 @@ func (h *commentHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = w.Write([]byte("{}"))
+}
+
+// The pools of CentOS CI are one file that validate takes, and of which plan knows
+// all there is to say without a broker.
+func TestCentOSPoolsExample(t *testing.T) {
+	t.Parallel()
+	r := newRepository(t)
+	r.git("add", "-A")
+	r.git("commit", "--quiet", "--allow-empty", "-m", "before")
+	if err := os.CopyFS(filepath.Join(r.dir, "ci"), os.DirFS("../../examples/pools")); err != nil {
+		t.Fatal(err)
+	}
+	pools := filepath.Join(r.dir, "ci", "centos-ci.hcl")
+	text, err := os.ReadFile(pools)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write("ci/centos-ci.hcl", "pool \"first\" {\n  module     = \"builtin:local\"\n  fill_level = 0\n}\n")
+	r.git("add", "-A")
+	r.git("commit", "--quiet", "-m", "a pool")
+	r.write("ci/centos-ci.hcl", string(text))
+
+	validate := exec.CommandContext(t.Context(), binary, "validate", "--pools", pools)
+	if out, err := validate.CombinedOutput(); err != nil || !strings.Contains(string(out), "8 pools") {
+		t.Errorf("validate: %v\n%s", err, out)
+	}
+	cmd := exec.CommandContext(t.Context(), binary, "plan", "--pools", pools, "--base", "HEAD", "--format", "json")
+	out, err := cmd.Output()
+	if code := cmd.ProcessState.ExitCode(); code != exitChanges {
+		t.Fatalf("plan: %v, exit %d, want %d\n%s", err, code, exitChanges, out)
+	}
+	var plan struct {
+		Pools []struct{ Name, Kind string }
+	}
+	if err := json.Unmarshal(out, &plan); err != nil {
+		t.Fatal(err)
+	}
+	var added []string
+	for _, p := range plan.Pools {
+		if p.Kind == "added" {
+			added = append(added, p.Name)
+		}
+	}
+	for _, name := range []string{
+		"virt-ec2-t2-centos-9s-x86_64", "virt-ec2-c6g-centos-10s-aarch64", "metal-ec2-c5n-centos-9s-x86_64",
+		"virt-openstack-centos-9s-ppc64le", "metal-seamicro-small-centos-9s-x86_64",
+	} {
+		if !slices.Contains(added, name) {
+			t.Errorf("the plan does not add pool %s, but %v", name, added)
+		}
+	}
 }
