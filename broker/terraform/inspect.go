@@ -151,7 +151,7 @@ func digestFiles(root string) (map[string]string, error) {
 	digests := make(map[string]string)
 	err := walkTree(root, func(tree *os.Root, name string, info fs.FileInfo) error {
 		switch {
-		case info.IsDir():
+		case info.IsDir(), isReadme(name):
 			return nil
 		case info.Mode()&fs.ModeSymlink != 0:
 			target, err := tree.Readlink(name)

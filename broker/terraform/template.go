@@ -383,13 +383,17 @@ func walkTree(root string, fn func(tree *os.Root, name string, info fs.FileInfo)
 	})
 }
 
+// isReadme tells whether a file of a module is there for people alone. It is kept
+// with the module, but words that were put right make no node stale.
+func isReadme(name string) bool { return path.Base(name) == "README.md" }
+
 // hashTree gives the hash of a module: of the paths, contents and executable
 // bits of its files.
 func hashTree(root string) (string, error) {
 	all := sha256.New()
 	err := walkTree(root, func(tree *os.Root, name string, info fs.FileInfo) error {
 		switch {
-		case info.IsDir():
+		case info.IsDir(), isReadme(name):
 			return nil // as git sees it: a tree is its files
 		case info.Mode()&fs.ModeSymlink != 0:
 			target, err := tree.Readlink(name)

@@ -112,6 +112,7 @@ func TestGeneration(t *testing.T) {
 			write(t, filepath.Join(base.Module, "terraform.tfstate.backup"), "x")
 			write(t, filepath.Join(base.Module, ".git", "HEAD"), "x")
 		},
+		"words for people": func() { write(t, filepath.Join(base.Module, "README.md"), "# x\n") },
 		"other group's rights": func() {
 			if err := os.Chmod(filepath.Join(base.Module, "main.tf"), 0o644); err != nil {
 				t.Fatal(err)
