@@ -3,6 +3,8 @@ package reconcile_test
 import (
 	"context"
 	"errors"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,17 +45,20 @@ func TestInterruptedNodeIsReplaced(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				cloud := &brokertest.Cloud{Delay: only(tt.slow, 10*time.Second)}
+				var leaving atomic.Int64
 				cloud.Fail = func(op string, n broker.Node) error {
-					if op == tt.slow && tt.fails && n.ID == 1 {
+					if op == tt.slow && tt.fails && n.ID == leaving.Load() {
 						return errors.New("gone already")
 					}
 					return nil
 				}
-				w := newWorld(t, cloud, testPool("a", 1, 2))
+				w := newWorld(t, cloud, hostPool("a", 1, 2))
+				w.addHosts(2)
 				w.start()
 				defer func() { w.stopLoop() }()
 				time.Sleep(5 * time.Second)
 				n := w.find(tt.state)
+				leaving.Store(n.ID)
 				if first, err := w.b.Notify(t.Context(), n, interruption()); err != nil || !first {
 					t.Fatalf("%t, %v", first, err)
 				}
@@ -61,15 +66,30 @@ func TestInterruptedNodeIsReplaced(t *testing.T) {
 				if got := w.nodes(); len(got) != 2 { // beside it, not after it
 					t.Errorf("nodes a second later: %v", w.states())
 				}
+				time.Sleep(6 * time.Second) // it has failed, and the other one has not succeeded yet
+				blamed := func() {
+					t.Helper()
+					err := w.store.View(t.Context(), func(tx broker.ReadTx) error {
+						if h, err := tx.PoolHealth("a"); err != nil || h.Failures > 0 {
+							t.Errorf("health of the pool: %+v, %v", h, err)
+						}
+						return nil
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got := w.hostStates(); strings.Contains(got, string(broker.HostQuarantined)) {
+						t.Errorf("hosts: %s", got)
+					}
+				}
+				blamed()
 				time.Sleep(time.Minute)
 				w.rest()
+				blamed()
 				if got := w.node(t, n.ID); got.State != broker.NodeGone {
 					t.Errorf("node %d is %s", n.ID, got.State)
 				}
 				err := w.store.View(t.Context(), func(tx broker.ReadTx) error {
-					if h, err := tx.PoolHealth("a"); err != nil || h.Failures > 0 {
-						t.Errorf("health of the pool: %+v, %v", h, err)
-					}
 					events, err := tx.Events(0, 1000)
 					for _, e := range events {
 						if e.NodeID == n.ID && tt.state != broker.NodeReady && e.To == string(broker.NodeReady) {
