@@ -2,6 +2,7 @@ package terraform
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -88,6 +89,12 @@ func TestOpenBootFile(t *testing.T) {
 	}
 	if got, err := open("boot.ipxe"); broker.CodeOf(err) != broker.CodeNotFound {
 		t.Errorf("boot is a link: %q, %v", got, err)
+	}
+	if err := errors.Join(os.Remove(boot), os.Rename(filepath.Join(dir, "real"), boot), os.Rename(dir, dir+"-real"), os.Symlink(dir+"-real", dir)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := open("boot.ipxe"); broker.CodeOf(err) != broker.CodeNotFound {
+		t.Errorf("the node's directory is a link: %q, %v", got, err)
 	}
 	other := n
 	other.UID = "../nodes/" + n.UID
