@@ -60,7 +60,7 @@ aws: ## build bin/terraform-provider-aws_v4.9.0: ten minutes of two cores the fi
 		cd .ci/tools/aws && time $(GO) build -trimpath -ldflags '-s -w' -o '$(AWS_PROVIDER)' github.com/hashicorp/terraform-provider-aws; }
 
 .PHONY: test-aws
-test-aws: aws ## run the tests of modules/aws-ec2 with its provider and a stand-in for EC2: fifteen minutes
+test-aws: aws ## run the tests of modules/aws-ec2 with its provider and a stand-in for EC2: twenty minutes
 	DUFFY_AWS_PROVIDER='$(AWS_PROVIDER)' $(GO) test -count=1 -timeout 60m -v ./modules/test/ec2
 
 .PHONY: chaos

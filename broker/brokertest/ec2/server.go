@@ -16,8 +16,8 @@ import (
 
 // What requests are made with, and what they are answered for.
 const (
-	AccessKey = "AKIAIOSFODNN7EXAMPLE" // the only one that is let in
-	SecretKey = "wJalrXUtnFEMIEXAMPLEKEY"
+	AccessKey = "AKIAIOSFODNN7EXAMPLE"    //nolint:gosec // of AWS's documentation; the only one that is let in
+	SecretKey = "wJalrXUtnFEMIEXAMPLEKEY" //nolint:gosec // as above
 	Region    = "us-east-1"
 	Account   = "123456789012"
 )

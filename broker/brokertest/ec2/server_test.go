@@ -2,7 +2,10 @@ package ec2_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/base64"
+	"encoding/pem"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -14,10 +17,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -390,7 +389,7 @@ func TestFailures(t *testing.T) {
 	if got := s.Actions(); !cmp.Equal(got, []string{"ec2:DescribeInstances", "ec2:RunInstances", "ec2:StartRockets", "sts:GetCallerIdentity"}) {
 		t.Errorf("actions %v", got)
 	}
-	resp, err := http.PostForm(s.URL(), url.Values{"Action": {"DescribeInstances"}}) //nolint:noctx // of this test
+	resp, err := http.PostForm(s.URL(), url.Values{"Action": {"DescribeInstances"}})
 	if err != nil {
 		t.Fatal(err)
 	}

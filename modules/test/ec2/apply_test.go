@@ -44,7 +44,7 @@ func TestApplyTwiceAndDestroy(t *testing.T) {
 		},
 		"spot with a public address, of another zone": {
 			change: map[string]any{"market": "spot", "spot_max_price": 0.05, "public_ip": true, "subnet_id": "subnet-0000000000000000b", "arch": "aarch64", "instance_type": "c6g.large"},
-			check: func(t *testing.T, cloud *ec2.Server, i ec2.Instance, out map[string]any) {
+			check: func(t *testing.T, _ *ec2.Server, i ec2.Instance, out map[string]any) {
 				if i.Spot == "" || i.Zone != "us-east-1b" || i.Image != "ami-00000000000000642" {
 					t.Errorf("instance %+v", i)
 				}

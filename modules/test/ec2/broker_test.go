@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/duffy-broker/duffy-broker/broker/brokertest/ec2"
 	"github.com/duffy-broker/duffy-broker/broker/brokertest/live"
@@ -39,7 +41,7 @@ func TestWholeLife(t *testing.T) {
 	group := cloud.AddGroup("vpc-00000000000000001")
 	pools := pool(t, "x86", cloud, nil, "") +
 		pool(t, "arm", cloud, map[string]any{"arch": "aarch64", "instance_type": "c6g.large", "market": "spot", "public_ip": true, "availability_zone": "us-east-1c"}, "") +
-		pool(t, "metal", cloud, map[string]any{"instance_type": "c5n.metal", "security_group_ids": []string{group}, "ssh_cidr_blocks": []string{}}, "create_timeout = \"45m\"\n  ready_timeout = \"30m\"\n")
+		pool(t, "metal", cloud, map[string]any{"instance_type": "c5n.metal", "security_group_ids": []string{group}, "ssh_cidr_blocks": []string{}}, "create_timeout = \"45m\"\n  ready {\n    timeout = \"30m\"\n  }\n")
 	b := newBroker(t, cloud, pools)
 	b.Start()
 	for _, name := range []string{"x86", "arm", "metal"} {
@@ -64,12 +66,27 @@ func TestWholeLife(t *testing.T) {
 		if address := max(i.Public, i.Private); name != "arm" && n.Address != address || name == "arm" && n.Address != i.Public {
 			t.Errorf("%s: the session names %s, the instance has %s and %s", name, n.Address, i.Private, i.Public)
 		}
-		var data map[string]any
+		told, err := ec2.ParseUserData(i.UserData)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signer, err := ssh.ParsePrivateKey([]byte(told.HostKey))
+		if err != nil {
+			t.Fatalf("%s: the host key in the user data: %v", name, err)
+		}
+		if want := []string{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))}; !slices.Equal(n.HostKeys, want) {
+			t.Errorf("%s: the session names the host keys %q, the broker made %q", name, n.HostKeys, want)
+		}
+		var data struct{ Provision map[string]any }
 		if err := json.Unmarshal(n.Data, &data); err != nil {
 			t.Fatal(err)
 		}
+		maps.DeleteFunc(data.Provision, func(key string, _ any) bool { // besides what the broker tells of every node
+			_, ours := want[key]
+			return !ours && key != "instance_id"
+		})
 		want["instance_id"] = i.ID
-		if diff := cmp.Diff(want, data); diff != "" {
+		if diff := cmp.Diff(want, data.Provision); diff != "" {
 			t.Errorf("%s: data (-want +got):\n%s", name, diff)
 		}
 		b.Retire(s)
@@ -192,7 +209,7 @@ func TestKilledCreateIsSweptUp(t *testing.T) {
 
 func mustRead(t *testing.T, path string) string {
 	t.Helper()
-	text, err := os.ReadFile(path) //nolint:gosec // of this test
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,15 +244,17 @@ func killTerraform(t *testing.T, data string) {
 }
 
 // A spot instance that EC2 takes away is noticed by the sweep, though its launch
-// template and its security group are still there.
+// template and its security group are still there. There are two: nothing follows from
+// a listing that has less than half.
 func TestInterruptedInstanceVanishes(t *testing.T) {
 	cloud := startCloud(t, ec2.Config{PageSize: 1})
 	more := "  create_timeout = \"20s\"\n  sweep {\n    interval = \"10s\"\n  }\n"
-	b := newBroker(t, cloud, pool(t, "p", cloud, map[string]any{"market": "spot"}, more))
+	b := newBroker(t, cloud, strings.Replace(pool(t, "p", cloud, map[string]any{"market": "spot"}, more), "fill_level = 1", "fill_level = 2", 1))
 	b.Start()
-	first := b.Ready("p", 1, 5*time.Minute)[0]
-	b.Eventually("a sweep has listed it", time.Minute, func() error {
-		if !strings.Contains(b.Log(), `"msg":"swept"`) {
+	first := b.Ready("p", 2, 5*time.Minute)
+	before := strings.Count(b.Log(), `"msg":"swept"`)
+	b.Eventually("a sweep has listed both", time.Minute, func() error {
+		if strings.Count(b.Log(), `"msg":"swept"`) < before+2 {
 			return errors.New("no such line in the log")
 		}
 		return nil
@@ -245,7 +264,7 @@ func TestInterruptedInstanceVanishes(t *testing.T) {
 	}
 	b.Eventually("another node is ready", 5*time.Minute, func() error {
 		for _, n := range b.Nodes("p") {
-			if n.State == "ready" && n.ID != first.ID {
+			if n.State == "ready" && n.ID != first[0].ID && n.ID != first[1].ID {
 				return nil
 			}
 		}

@@ -3,6 +3,7 @@ package ec2_test
 import (
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,9 +41,7 @@ func TestErrorsGetTheirClasses(t *testing.T) {
 		variables := map[string]any{
 			"endpoints": endpoints(cloud), "image_owner": "125523088429", "image_name": "CentOS Stream 9 *", "instance_type": "c5.large", "ssh_cidr_blocks": []string{"127.0.0.0/8"},
 		}
-		for name, value := range change {
-			variables[name] = value
-		}
+		maps.Copy(variables, change)
 		text, err := json.Marshal(variables)
 		if err != nil {
 			t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -130,7 +131,7 @@ func (w *workspace) vary(change map[string]any) {
 }
 
 func (w *workspace) command(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(w.t.Context(), w.terraform, args...) //nolint:gosec // of this test
+	cmd := exec.CommandContext(w.t.Context(), w.terraform, args...)
 	cmd.Dir, cmd.Env = w.dir, w.env
 	return cmd
 }
@@ -202,9 +203,7 @@ func pool(t *testing.T, name string, cloud *ec2.Server, variables map[string]any
 	all := map[string]any{
 		"endpoints": endpoints(cloud), "image_owner": "125523088429", "image_name": "CentOS Stream 9 *", "instance_type": "c5.large", "ssh_cidr_blocks": []string{"127.0.0.0/8"}, "ssh_port": sshPort(t),
 	}
-	for key, value := range variables {
-		all[key] = value
-	}
+	maps.Copy(all, variables)
 	text, err := json.Marshal(all)
 	if err != nil {
 		t.Fatal(err)

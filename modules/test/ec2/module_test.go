@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/duffy-broker/duffy-broker/broker/brokertest/ec2"
+	"github.com/duffy-broker/duffy-broker/broker/brokertest/live"
 )
 
 // The README has every variable of the module, in the module's order.
@@ -37,6 +38,30 @@ func TestReadmeHasEveryVariable(t *testing.T) {
 	}
 }
 
+// What the README shows is a file that the broker takes, and so is the module, as far as
+// that is to be seen without its provider.
+func TestReadmeExampleIsValid(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(module(t), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile("(?s)```hcl\n(.*?)```").FindSubmatch(text)
+	if found == nil {
+		t.Fatal("the README has no example")
+	}
+	pools := filepath.Join(t.TempDir(), "pools.hcl")
+	if err := os.WriteFile(pools, found[1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), live.Binary(), "validate", pools).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := exec.CommandContext(t.Context(), live.Binary(), "fmt", "--check", pools).CombinedOutput(); err != nil {
+		t.Errorf("it is not formatted: %v\n%s", err, out)
+	}
+}
+
 // The service runs what the cloud-config puts there.
 func TestWatcherIsInstalledWhereItsServiceLooks(t *testing.T) {
 	config, err := os.ReadFile(filepath.Join(module(t), "user-data.tf"))
@@ -52,7 +77,7 @@ func TestWatcherIsInstalledWhereItsServiceLooks(t *testing.T) {
 			t.Errorf("the service names %s, which nobody writes", path)
 		}
 	}
-	if out, err := exec.CommandContext(t.Context(), "sh", "-n", filepath.Join(module(t), "interruption-watcher.sh")).CombinedOutput(); err != nil { //nolint:gosec // of this test
+	if out, err := exec.CommandContext(t.Context(), "sh", "-n", filepath.Join(module(t), "interruption-watcher.sh")).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
 }

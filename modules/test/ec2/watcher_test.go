@@ -26,7 +26,7 @@ func startMetadata(t *testing.T, args ...string) string {
 	t.Helper()
 	brokertest.NeedProgram(t, "go")
 	program := filepath.Join(t.TempDir(), "ec2-metadata-mock")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock") //nolint:gosec // of this test
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock")
 	build.Dir, build.Env = filepath.Join(providers.Root(t), ".ci", "tools", "metadata-mock"), append(os.Environ(), "GOFLAGS=-mod=readonly", "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the metadata mock: %v\n%s", err, out)
@@ -38,7 +38,7 @@ func startMetadata(t *testing.T, args ...string) string {
 	address := l.Addr().String()
 	_ = l.Close()
 	_, port, _ := net.SplitHostPort(address)
-	mock := exec.CommandContext(t.Context(), program, append([]string{"spot", "--imdsv2", "--hostname", "127.0.0.1", "--port", port}, args...)...) //nolint:gosec // of this test
+	mock := exec.CommandContext(t.Context(), program, append([]string{"spot", "--imdsv2", "--hostname", "127.0.0.1", "--port", port}, args...)...)
 	mock.Dir, mock.Env = t.TempDir(), append(os.Environ(), "HOME="+t.TempDir())
 	mock.Stdout, mock.Stderr = t.Output(), t.Output()
 	if err := mock.Start(); err != nil {
@@ -86,17 +86,32 @@ func startBroker(t *testing.T, statuses ...int) (url string, notices <-chan noti
 	return server.URL, got
 }
 
+// next waits for a notice.
+func next(t *testing.T, notices <-chan notice) notice {
+	t.Helper()
+	select {
+	case n := <-notices:
+		return n
+	case <-time.After(time.Minute):
+		t.Fatal("no notice comes")
+		return notice{}
+	}
+}
+
 // watch runs the very script of the module.
 func watch(t *testing.T, imds, url string) *exec.Cmd {
 	t.Helper()
 	brokertest.NeedProgram(t, "curl")
-	cmd := exec.CommandContext(t.Context(), "/bin/sh", filepath.Join(module(t), "interruption-watcher.sh")) //nolint:gosec // of this test
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", filepath.Join(module(t), "interruption-watcher.sh"))
 	cmd.Env = append(os.Environ(), "DUFFY_URL="+url, "DUFFY_TOKEN=secret-of-the-node", "DUFFY_IMDS="+imds, "DUFFY_INTERVAL=0.2", "TMPDIR="+t.TempDir())
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it may have ended
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()
+	})
 	return cmd
 }
 
@@ -106,7 +121,7 @@ func TestWatcherTellsTheBroker(t *testing.T) {
 	cmd := watch(t, imds, url)
 	want := notice{"POST /api/v1/notices", "Bearer secret-of-the-node", "interruption", "terminate", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	for range 3 { // the broker is away, is busy, and takes it
-		if diff := cmp.Diff(want, <-notices); diff != "" {
+		if diff := cmp.Diff(want, next(t, notices)); diff != "" {
 			t.Errorf("notice (-want +got):\n%s", diff)
 		}
 	}
@@ -135,7 +150,7 @@ func TestWatcherGivesUpWhenItIsRefused(t *testing.T) {
 	imds := startMetadata(t, "--action", "stop")
 	url, notices := startBroker(t, http.StatusUnauthorized)
 	cmd := watch(t, imds, url)
-	if n := <-notices; n.Action != "stop" {
+	if n := next(t, notices); n.Action != "stop" {
 		t.Errorf("notice %+v", n)
 	}
 	if err := cmd.Wait(); err != nil { // systemd would start it again
