@@ -248,7 +248,7 @@ func killTerraform(t *testing.T, data string) {
 // a listing that has less than half.
 func TestInterruptedInstanceVanishes(t *testing.T) {
 	cloud := startCloud(t, ec2.Config{PageSize: 1})
-	more := "  create_timeout = \"20s\"\n  sweep {\n    interval = \"10s\"\n  }\n"
+	more := "  create_timeout = \"1m\"\n  sweep {\n    interval = \"10s\"\n  }\n"
 	b := newBroker(t, cloud, strings.Replace(pool(t, "p", cloud, map[string]any{"market": "spot"}, more), "fill_level = 1", "fill_level = 2", 1))
 	b.Start()
 	first := b.Ready("p", 2, 5*time.Minute)
