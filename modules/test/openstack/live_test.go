@@ -310,11 +310,14 @@ func TestNoRoom(t *testing.T) {
 
 // refused tells whether a node of a pool has failed, with the class that is wanted.
 func refused(b *live.Broker, pool, want string) error {
-	var status struct {
-		Failure string
-		Class   string `json:"failure_class"`
+	var answer struct {
+		Status struct {
+			Failure string
+			Class   string `json:"failure_class"`
+		} `json:"pool_status"`
 	}
-	b.Call("admin", http.MethodGet, "/pools/"+pool+"/status", nil, &status)
+	b.Call("admin", http.MethodGet, "/pools/"+pool+"/status", nil, &answer)
+	status := answer.Status
 	switch status.Class {
 	case want:
 		return nil
