@@ -274,19 +274,16 @@ func (p paced) Decontextualize(ctx context.Context, n broker.Node) error {
 	return p.Cloud.Decontextualize(ctx, n)
 }
 
-// settled is a store that lets everything come to rest that happens at one moment
-// before the loop reads it. Else it would be chance which of the workers that end
-// at once a pass sees.
-type settled struct {
-	broker.Store
-	loop *string // the loop's goroutine
-}
-
-func (s settled) View(ctx context.Context, fn func(broker.ReadTx) error) error {
-	if goroutine() == *s.loop {
-		synctest.Wait()
+// settled is the clock of a loop. It lets everything come to rest that happens at
+// one moment before a pass begins. Else it would be chance which of the workers
+// that end at once a pass sees.
+func settled(loop *string) func() time.Time {
+	return func() time.Time {
+		if goroutine() == *loop {
+			synctest.Wait()
+		}
+		return time.Now()
 	}
-	return s.Store.View(ctx, fn)
 }
 
 // goroutine gives the name of the calling goroutine.
@@ -350,8 +347,8 @@ func perform(t *rapid.T, c change) (did []string, ready map[string]int) {
 		return nil, nil
 	}
 	loop := reconcile.New(reconcile.Config{
-		Store: settled{store, &name}, Provisioner: work, Contextualizer: work, Pools: pools, Runs: c.world.Runs,
-		Serving: func() map[string]bool { return nil }, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		Store: store, Provisioner: work, Contextualizer: work, Pools: pools, Runs: c.world.Runs,
+		Serving: func() map[string]bool { return nil }, Log: slog.New(slog.DiscardHandler), Now: settled(&name),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -229,6 +229,10 @@ func (l *Loop) pass(ctx context.Context) (due time.Time, err error) {
 	l.passing.Lock()
 	defer l.passing.Unlock()
 	now := l.cfg.Now()
+	select { // what woke the loop until here is seen by this pass, and needs no other
+	case <-l.wake:
+	default:
+	}
 	states := broker.LiveNodeStates()
 	tidy := now.Sub(l.tidied) >= tidyEvery
 	if tidy {

@@ -38,8 +38,9 @@ func (p *planner) backlog() backlog {
 // over notes that a pass is over.
 func (l *Loop) over(took time.Duration, err error) {
 	if err == nil {
+		now := l.cfg.Now()
 		l.mu.Lock()
-		l.passed = l.cfg.Now()
+		l.passed = now
 		l.mu.Unlock()
 	}
 	l.cfg.ObservePass(Pass{Took: took, Err: err, Creates: l.backlog.creates, Destroys: l.backlog.destroys, Wrong: l.wrong})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,6 +75,32 @@ func TestLoopReady(t *testing.T) {
 		running.Wait()
 		time.Sleep(3 * time.Minute) // it is stuck
 		ready(false)
+	})
+}
+
+// What woke the loop before a pass began is seen by that pass: there is no other one
+// for it, which would see nothing new. A forecast counts on it.
+func TestOnePassForAllThatWoke(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var passes []time.Duration
+		start := time.Now()
+		loop := New(Config{
+			Store: memory.New(), Pools: new(broker.PoolSet), Log: slog.New(slog.DiscardHandler), Now: time.Now,
+			Serving:     func() map[string]bool { return nil },
+			ObservePass: func(Pass) { passes = append(passes, time.Since(start)) },
+		})
+		loop.Wake()
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { loop.Run(ctx) })
+		time.Sleep(2*tick + time.Second)
+		loop.Wake()
+		time.Sleep(time.Second)
+		cancel()
+		running.Wait()
+		if want := []time.Duration{0, tick, 2 * tick, 2*tick + time.Second}; !slices.Equal(passes, want) {
+			t.Errorf("passes at %v, want %v", passes, want)
+		}
 	})
 }
 
