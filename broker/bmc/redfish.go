@@ -78,7 +78,7 @@ func (f fish) session(ctx context.Context, fn func(c *gofish.APIClient) error) e
 	defer transport.CloseIdleConnections()
 	config := gofish.ClientConfig{
 		Endpoint: f.base, Username: f.Username, Password: f.Password,
-		HTTPClient: &http.Client{Transport: bounded{ctx, transport}, CheckRedirect: sameHost},
+		HTTPClient: &http.Client{Transport: bounded{ctx, transport}, CheckRedirect: sameHost, Timeout: f.Timeout},
 	}
 	c, err := gofish.ConnectContext(context.WithoutCancel(ctx), config)
 	if withoutSessions(err) {
@@ -107,9 +107,10 @@ func withoutSessions(err error) bool {
 	return false
 }
 
-// sameHost keeps credentials from other hosts.
+// sameHost keeps credentials from other hosts, and from connections that others can
+// read where ours began as one that they can't.
 func sameHost(req *http.Request, via []*http.Request) error {
-	if req.URL.Host != via[0].URL.Host || len(via) > 3 {
+	if req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme || len(via) > 3 {
 		return http.ErrUseLastResponse
 	}
 	return nil
