@@ -55,6 +55,9 @@ func (b *Broker) Notify(ctx context.Context, node Node, notice Notice) (first bo
 	case !actionForm.MatchString(notice.Action):
 		return false, Errorf(CodeInvalid, "%.40q is no action", notice.Action).WithHint("it is a word such as terminate, stop or hibernate")
 	}
+	if notice.At = notice.At.UTC(); !notice.At.IsZero() && (notice.At.Year() < 1 || notice.At.Year() > 9999) {
+		return false, Errorf(CodeInvalid, "the notice is of a time that can't be kept").WithHint("leave `at` out if the time is not known")
+	}
 	now := b.cfg.Now()
 	var n Node
 	err = b.cfg.Store.Update(ctx, func(tx Tx) error {

@@ -69,6 +69,7 @@ func TestNotifyRefuses(t *testing.T) {
 	b, _, _, nodes, _ := bootWorld(t)
 	for _, bad := range []broker.Notice{
 		{}, {Kind: "greeting"}, {Kind: "interruption", Action: "Terminate"}, {Kind: "interruption", Action: "a b"}, {Kind: "interruption", Action: strings.Repeat("x", 33)},
+		{Kind: "interruption", At: time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("", -7200))}, // JSON has four digits for a year
 	} {
 		if first, err := b.Notify(t.Context(), nodes[0], bad); broker.CodeOf(err) != broker.CodeInvalid || first {
 			t.Errorf("%+v: %t, %v", bad, first, err)
@@ -76,6 +77,9 @@ func TestNotifyRefuses(t *testing.T) {
 	}
 	if _, err := b.Notify(t.Context(), broker.Node{ID: 99}, interruption()); broker.CodeOf(err) != broker.CodeNotFound {
 		t.Errorf("a node that has been forgotten: %v", err)
+	}
+	if first, err := b.Notify(t.Context(), nodes[1], broker.Notice{Kind: "interruption", At: t0.In(time.FixedZone("", 86400))}); err != nil || !first { // nor has JSON such zones
+		t.Errorf("a strange zone: %t, %v", first, err)
 	}
 	if first, err := b.Notify(t.Context(), nodes[0], broker.Notice{Kind: "interruption"}); err != nil || !first {
 		t.Errorf("as little as can be said: %t, %v", first, err)

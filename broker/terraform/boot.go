@@ -100,7 +100,8 @@ func (e *Engine) Booted(n broker.Node) (bool, error) {
 	return err == nil, err
 }
 
-// ReportBoot implements [broker.BootFiles]. The file appears whole or not at all.
+// ReportBoot implements [broker.BootFiles]. The file appears whole or not at all. The
+// boot files go with it: nobody gets them any more, and they hold the node's secrets.
 func (e *Engine) ReportBoot(n broker.Node, r broker.BootReport) error {
 	root, err := e.nodeDir(n)
 	if err != nil {
@@ -122,6 +123,9 @@ func (e *Engine) ReportBoot(n broker.Node, r broker.BootReport) error {
 		if err = root.Link(fresh, bootDoneFile); errors.Is(err, fs.ErrExist) {
 			err = nil
 		}
+	}
+	if err == nil {
+		err = root.RemoveAll(bootDir)
 	}
 	if removeErr := root.Remove(fresh); removeErr != nil && !errors.Is(removeErr, fs.ErrNotExist) {
 		err = errors.Join(err, removeErr)

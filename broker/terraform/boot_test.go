@@ -115,9 +115,17 @@ func TestReportBoot(t *testing.T) {
 	if booted, err := e.Booted(n); booted || err != nil {
 		t.Errorf("booted %t, %v", booted, err)
 	}
+	if err := os.MkdirAll(filepath.Join(dir, "boot", "sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "boot", "sub", "ks.cfg"), "the host key")
+	write(t, filepath.Join(dir, "other"), "the module's")
 	want := broker.BootReport{At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Address: "192.0.2.7", HostKeys: []string{"ssh-ed25519 AAAA"}}
 	if err := e.ReportBoot(n, want); err != nil {
 		t.Fatal(err)
+	}
+	if exists(filepath.Join(dir, "boot")) || !exists(filepath.Join(dir, "other")) {
+		t.Error("the boot files are left, or more is gone than these")
 	}
 	var wg sync.WaitGroup
 	for range 8 {
@@ -140,7 +148,7 @@ func TestReportBoot(t *testing.T) {
 		t.Errorf("booted %t, %v", booted, err)
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 1 {
+	if err != nil || len(entries) != 2 {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
