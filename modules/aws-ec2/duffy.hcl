@@ -32,3 +32,9 @@ errors {
 
   timeout = ["timeout while waiting for state"]
 }
+
+# The security group of a node can't go while an instance uses it that a killed create
+# has lost.
+sweep {
+  before_destroy = true
+}

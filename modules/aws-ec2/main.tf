@@ -78,8 +78,8 @@ resource "aws_security_group" "node" {
     ipv6_cidr_blocks = ["::/0"]
   }
 
-  # What still uses it after a create that was cut short is found by the leak sweep, not
-  # by waiting.
+  # What still uses it after a create that was cut short is found by the sweep, not by
+  # waiting.
   timeouts {
     delete = "1m"
   }
