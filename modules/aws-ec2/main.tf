@@ -108,7 +108,7 @@ resource "aws_launch_template" "node" {
       ebs {
         # Images may say that a disk outlives its instance.
         delete_on_termination = true
-        volume_size           = disk.key == local.root ? var.root_volume_size : null
+        volume_size           = disk.key == local.root ? var.root_volume_size : local.sizes[disk.key] # an empty disk of the image has no other
         volume_type           = disk.key == local.root ? var.root_volume_type : null
         iops                  = disk.key == local.root ? var.root_volume_iops : null
         encrypted             = disk.key == local.root && var.root_volume_encrypted ? true : null
@@ -180,6 +180,14 @@ resource "aws_launch_template" "node" {
       error_message = "root_volume_iops must be given for the types io1 and io2, may be given for gp3, and must not be for others."
     }
     precondition {
+      condition     = var.root_volume_type != "gp3" || coalesce(var.root_volume_iops, 3000) >= 3000
+      error_message = "root_volume_iops is ${coalesce(var.root_volume_iops, 0)}, and gp3 has 3000 or more: leave it out."
+    }
+    precondition {
+      condition     = var.root_volume_kms_key == null || var.root_volume_encrypted
+      error_message = "root_volume_kms_key is given, and root_volume_encrypted is false: change one of them."
+    }
+    precondition {
       condition     = var.spot_max_price == null || local.spot
       error_message = "spot_max_price is given, and market is \"on-demand\"."
     }
@@ -192,15 +200,21 @@ resource "aws_launch_template" "node" {
       error_message = "subnet_id lies in the zone ${coalesce(one(data.aws_subnet.node[*].availability_zone), "-")}, and availability_zone says otherwise: leave it out."
     }
     precondition {
-      condition     = length(local.user_data) <= 16384
-      error_message = "The user data has ${length(local.user_data)} bytes with the module's own, and EC2 takes 16384: let user_data fetch what is large."
+      condition     = var.subnet_id == null || try(length(one(data.aws_subnet.node[*].cidr_block)) > 0, false)
+      error_message = "subnet_id has no IPv4 addresses, and nodes are reached by one: take another subnet."
+    }
+    precondition {
+      condition     = local.user_data_size <= 16384
+      error_message = "The user data has ${local.user_data_size} bytes with the module's own, and EC2 takes 16384: let user_data fetch what is large."
     }
   }
 }
 
 locals {
-  root       = data.aws_ami.node.root_device_name
-  image_size = max(concat([0], [for m in data.aws_ami.node.block_device_mappings : tonumber(lookup(m.ebs, "volume_size", 0)) if m.device_name == local.root])...)
+  # Some images name their root device otherwise than the disk: the first one is meant.
+  root       = contains(keys(local.sizes), data.aws_ami.node.root_device_name) ? data.aws_ami.node.root_device_name : try([for m in data.aws_ami.node.block_device_mappings : m.device_name if length(m.ebs) > 0][0], "-")
+  sizes      = { for m in data.aws_ami.node.block_device_mappings : m.device_name => tonumber(lookup(m.ebs, "volume_size", 0)) if length(m.ebs) > 0 }
+  image_size = lookup(local.sizes, local.root, 0)
 }
 
 resource "aws_instance" "node" {

@@ -12,6 +12,15 @@ locals {
       ssh_authorized_keys = var.broker.ssh_public_keys
       disable_root        = var.ssh_user != "root"
     },
+    # Another than the image's own first user is made.
+    { for name, value in {
+      users = ["default", {
+        name                = var.ssh_user
+        shell               = "/bin/bash"
+        sudo                = "ALL=(ALL) NOPASSWD:ALL"
+        ssh_authorized_keys = var.broker.ssh_public_keys
+      }]
+    } : name => value if var.ssh_user != "root" },
     # Both are left out with a filter: the two sides of a conditional would need the same
     # attributes.
     { for name, value in {
@@ -45,13 +54,17 @@ locals {
     } : name => value if local.watching },
   )
 
-  user_data_type = (
-    var.user_data == null ? "text/plain" :
-    startswith(var.user_data, "#cloud-config") ? "text/cloud-config" :
-    startswith(var.user_data, "#include") ? "text/x-include-url" :
-    startswith(var.user_data, "#cloud-boothook") ? "text/cloud-boothook" :
-    startswith(var.user_data, "#!") ? "text/x-shellscript" : "text/jinja2"
-  )
+  kinds = {
+    "#cloud-config"   = "text/cloud-config"
+    "#!"              = "text/x-shellscript"
+    "#cloud-boothook" = "text/cloud-boothook"
+    "#include"        = "text/x-include-url"
+    "#part-handler"   = "text/part-handler"
+    "## template:"    = "text/jinja2"
+  }
+  own   = coalesce(var.user_data, "#cloud-config\n")
+  kind  = one([for start, type in local.kinds : type if startswith(local.own, start)]) # null: a multipart
+  plain = !can(regex("[^\\x00-\\x7F]", local.own))
 
   boundary = "==duffy-${var.broker.node_id}=="
 
@@ -67,14 +80,21 @@ locals {
       # JSON is YAML. The escapes of jsonencode are those of YAML's strings too.
       jsonencode(local.cloud_config),
     ],
-    var.user_data == null ? [] : [
+    # A multipart is put in as it is: it has headers of its own.
+    var.user_data == null ? [] : local.kind == null ? ["--${local.boundary}", local.own] : [
       "--${local.boundary}",
-      "Content-Type: ${local.user_data_type}; charset=\"utf-8\"",
+      "Content-Type: ${local.kind}; charset=\"utf-8\"",
+      # What is not ASCII does not survive without, and the rest is shorter as it is.
+      "Content-Transfer-Encoding: ${local.plain ? "7bit" : "base64"}",
       # Lists are appended to the module's, and what the module has set stays.
       "Merge-Type: list(append)+dict(no_replace,recurse_list)+str()",
       "",
-      coalesce(var.user_data, "-"),
+      local.plain ? local.own : base64encode(local.own),
     ],
     ["--${local.boundary}--", ""],
   ))
+
+  # length() counts characters, and EC2 bytes.
+  base64         = base64encode(local.user_data)
+  user_data_size = length(local.base64) / 4 * 3 - length(regex("=*$", local.base64))
 }

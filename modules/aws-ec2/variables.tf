@@ -75,6 +75,10 @@ variable "tags" {
     error_message = "tags must not begin with \"aws:\", which EC2 keeps for itself, nor with \"duffy:\", which are the broker's."
   }
   validation {
+    condition     = alltrue([for key, value in var.tags : length(key) >= 1 && length(key) <= 128 && length(value) <= 256])
+    error_message = "tags: EC2 takes keys of 1 to 128 characters, and values of at most 256."
+  }
+  validation {
     condition     = length(var.tags) <= 40
     error_message = "tags has more than 40 entries: EC2 allows 50 on a resource, and some are the broker's."
   }
@@ -210,8 +214,8 @@ variable "root_volume_iops" {
   default     = null
 
   validation {
-    condition     = var.root_volume_iops == null || try(var.root_volume_iops >= 100, false)
-    error_message = "root_volume_iops must be 100 or more."
+    condition     = var.root_volume_iops == null || try(var.root_volume_iops >= 100 && floor(var.root_volume_iops) == var.root_volume_iops, false)
+    error_message = "root_volume_iops must be a whole number, 100 or more."
   }
 }
 
@@ -225,16 +229,21 @@ variable "root_volume_kms_key" {
   description = "The ARN of the key that it is encrypted with. null: the account's default key."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.root_volume_kms_key == null || try(can(regex("^arn:[^:]+:kms:[^:]+:[0-9]{12}:(key|alias)/.+", var.root_volume_kms_key)), false)
+    error_message = "root_volume_kms_key must be the ARN of a key, such as \"arn:aws:kms:us-east-1:123456789012:key/0123abcd-...\"."
+  }
 }
 
 variable "user_data" {
-  description = "User data of your own: a #cloud-config or a script. It comes after the module's; cloud-init appends lists such as runcmd and packages to those of the module."
+  description = "User data of your own: a #cloud-config, a script, or another kind that cloud-init takes, or a MIME multipart. It comes after the module's: lists are joined, and what the module has set stays."
   type        = string
   default     = null
 
   validation {
-    condition     = var.user_data == null || try(can(regex("^(#cloud-config|#!|#include|#cloud-boothook|## template: jinja)", var.user_data)), false)
-    error_message = "user_data must begin with #cloud-config, #!, #include, #cloud-boothook or \"## template: jinja\"."
+    condition     = var.user_data == null ? true : anytrue([for start in ["#cloud-config\n", "#cloud-config\r", "#cloud-config-", "#!", "#cloud-boothook", "#include", "#part-handler", "## template:", "Content-Type: multipart/", "MIME-Version:"] : startswith(var.user_data, start)])
+    error_message = "user_data must begin with #cloud-config and a new line, #!, #cloud-boothook, #include, #part-handler, \"## template:\", or the headers of a MIME multipart. Compressed data can't be merged."
   }
 }
 
@@ -261,6 +270,11 @@ variable "availability_zone" {
   description = "The zone, such as \"us-east-1a\", where no subnet_id is given. null: EC2 chooses."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.availability_zone == null || try(can(regex("^[a-z0-9-]+$", var.availability_zone)), false)
+    error_message = "availability_zone must be the name of a zone, such as \"us-east-1a\"."
+  }
 }
 
 variable "security_group_ids" {
@@ -292,13 +306,13 @@ variable "public_ip" {
 }
 
 variable "ssh_user" {
-  description = "The user who logs in: \"root\", or the image's own first user, such as \"ec2-user\"."
+  description = "Who logs in on the node: \"root\", the image's default user, such as \"ec2-user\", or one that is made with sudo."
   type        = string
   default     = "root"
 
   validation {
-    condition     = can(regex("^[a-z_][a-z0-9_-]*$", var.ssh_user))
-    error_message = "ssh_user must be a user name."
+    condition     = can(regex("^[a-z_][a-z0-9_-]{0,31}$", var.ssh_user))
+    error_message = "ssh_user must be a user name of Linux: lower-case letters, digits, \"_\" and \"-\", at most 32."
   }
 }
 
@@ -308,7 +322,7 @@ variable "ssh_port" {
   default     = 22
 
   validation {
-    condition     = var.ssh_port >= 1 && var.ssh_port <= 65535
-    error_message = "ssh_port must be from 1 to 65535."
+    condition     = var.ssh_port >= 1 && var.ssh_port <= 65535 && floor(var.ssh_port) == var.ssh_port
+    error_message = "ssh_port must be a whole number from 1 to 65535."
   }
 }

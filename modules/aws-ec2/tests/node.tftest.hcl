@@ -116,3 +116,146 @@ run "no_image" {
 
   expect_failures = [data.aws_ami.node]
 }
+
+# What is not ASCII is encoded: the parser of MIME takes every byte for a character.
+run "another_user_and_other_user_data" {
+  command = plan
+
+  variables {
+    ssh_user  = "ci"
+    user_data = "#cloud-config\nwrite_files: [{path: /etc/motd, content: \"Grüße\"}]\n"
+  }
+
+  assert {
+    condition     = strcontains(local.user_data, "Content-Transfer-Encoding: base64\n") && strcontains(local.user_data, base64encode(var.user_data)) && !strcontains(local.user_data, "Grüße")
+    error_message = "it would come out garbled: ${local.user_data}"
+  }
+  assert {
+    condition     = local.cloud_config.users[1].name == "ci" && local.cloud_config.disable_root
+    error_message = "the user who logs in must be made"
+  }
+}
+
+run "a_multipart_has_its_own_headers" {
+  command = plan
+
+  variables {
+    user_data = "Content-Type: multipart/mixed; boundary=\"mine\"\n\n--mine\nContent-Type: text/cloud-config\n\n#cloud-config\n{}\n--mine--\n"
+  }
+
+  assert {
+    condition     = strcontains(local.user_data, "\n--${local.boundary}\nContent-Type: multipart/mixed; boundary=\"mine\"\n")
+    error_message = "user data: ${local.user_data}"
+  }
+}
+
+# EC2 counts bytes.
+run "too_much_user_data" {
+  command = plan
+
+  variables {
+    user_data = "#!/bin/sh\n# ${replace(format("%8000s", ""), " ", "ß")}\n"
+  }
+
+  expect_failures = [aws_launch_template.node]
+}
+
+# Images from VMware are like this.
+run "a_root_device_that_is_no_disk" {
+  command = plan
+
+  override_data {
+    target = data.aws_ami.node
+    values = {
+      architecture          = "x86_64"
+      root_device_name      = "/dev/sda1"
+      block_device_mappings = [{ device_name = "/dev/sda", virtual_name = "", no_device = "", ebs = { volume_size = "10", delete_on_termination = "true" } }]
+    }
+  }
+
+  assert {
+    condition     = tobool(aws_launch_template.node.block_device_mappings[0].ebs[0].encrypted) && aws_launch_template.node.block_device_mappings[0].ebs[0].volume_type == "gp3"
+    error_message = "the root volume is not as it should be"
+  }
+}
+
+run "each_by_itself" {
+  command = plan
+
+  variables {
+    assume_role         = { role_arn = "duffy" }
+    endpoints           = { ecs = "http://192.0.2.1" }
+    tags                = { "duffy:pool" = "other" }
+    arch                = "ppc64le"
+    instance_type       = "large"
+    market              = "cheap"
+    spot_max_price      = 0
+    cpu_credits         = "some"
+    instance_profile    = "a/b"
+    image_id            = "ami"
+    image_owner         = "me"
+    image_name          = "x"
+    root_volume_size    = 0
+    root_volume_type    = "sc1"
+    root_volume_iops    = 99
+    root_volume_kms_key = "alias/mine"
+    user_data           = "dnf -y install git"
+    subnet_id           = "subnet"
+    availability_zone   = "US East"
+    security_group_ids  = ["default"]
+    ssh_cidr_blocks     = ["everywhere"]
+    ssh_user            = "Root"
+    ssh_port            = 0.5
+  }
+
+  expect_failures = [
+    var.assume_role, var.endpoints, var.tags, var.arch, var.instance_type, var.market, var.spot_max_price, var.cpu_credits, var.instance_profile, var.image_id,
+    var.image_owner, var.image_name, var.root_volume_size, var.root_volume_type, var.root_volume_iops, var.root_volume_kms_key, var.user_data, var.subnet_id,
+    var.availability_zone, var.security_group_ids, var.ssh_cidr_blocks, var.ssh_user, var.ssh_port,
+  ]
+}
+
+run "long_tags" {
+  command = plan
+
+  variables {
+    tags = { team = join("", [for i in range(257) : "x"]) }
+  }
+
+  expect_failures = [var.tags]
+}
+
+run "a_key_for_nothing" {
+  command = plan
+
+  variables {
+    root_volume_encrypted = false
+    root_volume_kms_key   = "arn:aws:kms:us-east-1:123456789012:key/0123abcd"
+  }
+
+  expect_failures = [aws_launch_template.node]
+}
+
+run "too_few_operations" {
+  command = plan
+
+  variables {
+    root_volume_iops = 2999
+  }
+
+  expect_failures = [aws_launch_template.node]
+}
+
+run "a_subnet_without_ipv4" {
+  command = plan
+
+  variables {
+    subnet_id = "subnet-0123456789abcdef0"
+  }
+  override_data {
+    target = data.aws_subnet.node[0]
+    values = { cidr_block = "", vpc_id = "vpc-0123456789abcdef0" }
+  }
+
+  expect_failures = [aws_launch_template.node]
+}
