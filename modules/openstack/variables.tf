@@ -85,6 +85,11 @@ variable "image_owner" {
   description = "The id of the project that the image must belong to. Anybody may be allowed to share images: name the owner where you look for one by name."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.image_owner == null ? true : length(trimspace(var.image_owner)) > 0
+    error_message = "image_owner must not be empty: leave it out for an image of any project."
+  }
 }
 
 variable "flavor_name" {
@@ -127,12 +132,22 @@ variable "network_id" {
   description = "The network by id. Either this or network_name."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.network_id == null ? true : can(regex("^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", var.network_id))
+    error_message = "network_id must be the UUID of a network: network_name takes a name."
+  }
 }
 
 variable "subnet_id" {
   description = "The subnet of that network from which the address comes. null: any."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.subnet_id == null ? true : can(regex("^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", var.subnet_id))
+    error_message = "subnet_id must be the UUID of a subnet."
+  }
 }
 
 variable "port_security" {
@@ -192,12 +207,22 @@ variable "availability_zone" {
   description = "The availability zone. null: the cloud chooses."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.availability_zone == null ? true : can(regex("^[^\\s:]+$", var.availability_zone))
+    error_message = "availability_zone must be the name of a zone: a host (\"zone:host\") is for administrators."
+  }
 }
 
 variable "server_group_id" {
   description = "An existing server group, such as one with the policy soft-anti-affinity. null: none."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.server_group_id == null ? true : can(regex("^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", var.server_group_id))
+    error_message = "server_group_id must be the UUID of a server group."
+  }
 }
 
 variable "config_drive" {
@@ -207,27 +232,24 @@ variable "config_drive" {
 }
 
 variable "ssh_user" {
-  description = "Who logs in on the node: root, the default user of the image, or a name that is made there with sudo."
+  description = "Who logs in on the node: \"root\", the image's default user, or one that is made with sudo."
   type        = string
   default     = "root"
 
   validation {
     condition     = can(regex("^[a-z_][a-z0-9_-]{0,31}$", var.ssh_user))
-    error_message = "ssh_user must be a user name of Linux: small letters, digits, - and _, at most 32."
+    error_message = "ssh_user must be a user name of Linux: lower-case letters, digits, \"_\" and \"-\", at most 32."
   }
 }
 
 variable "user_data" {
-  description = "Your own user data for cloud-init, besides what the module needs: cloud-config, a script, or MIME multipart."
+  description = "User data of your own: a #cloud-config, a script, or another kind that cloud-init takes, or a MIME multipart. It comes after the module's: lists are joined, and what the module has set stays."
   type        = string
   default     = null
 
   validation {
-    condition = var.user_data == null ? true : anytrue([
-      for start in ["#cloud-config\n", "#cloud-config\r", "#cloud-config-", "#!", "#cloud-boothook", "#include", "#part-handler", "## template:", "Content-Type: multipart/", "MIME-Version:"] :
-      startswith(var.user_data, start)
-    ])
-    error_message = "user_data must begin as cloud-init wants it: \"#cloud-config\" and a new line, \"#!\", \"#cloud-boothook\", \"#include\", \"#part-handler\", \"## template:\", or the headers of a MIME multipart. Compressed data can't be merged."
+    condition     = var.user_data == null ? true : anytrue([for start in ["#cloud-config\n", "#cloud-config\r", "#cloud-config-", "#!", "#cloud-boothook", "#include", "#part-handler", "## template:", "Content-Type: multipart/", "MIME-Version:"] : startswith(var.user_data, start)])
+    error_message = "user_data must begin with #cloud-config and a new line, #!, #cloud-boothook, #include, #part-handler, \"## template:\", or the headers of a MIME multipart. Compressed data can't be merged."
   }
 }
 
@@ -239,5 +261,10 @@ variable "tags" {
   validation {
     condition     = alltrue([for k, v in var.tags : can(regex("^[a-zA-Z0-9:_. -]{1,255}$", k)) && length(v) <= 255])
     error_message = "tags: keys have letters, digits, spaces and : _ . -, and keys and values have at most 255 characters."
+  }
+
+  validation {
+    condition     = length(var.tags) <= 40
+    error_message = "tags has more than 40 entries: OpenStack allows 50 tags on a resource, and some are the broker's."
   }
 }

@@ -285,3 +285,28 @@ run "refused_user" {
   }
   expect_failures = [var.ssh_user]
 }
+
+run "refused_each_by_itself" {
+  command = plan
+  variables {
+    image_name        = " "
+    image_owner       = ""
+    network_id        = "net"
+    subnet_id         = "subnet"
+    availability_zone = "nova:host1"
+    server_group_id   = "group"
+    floating_ip_pool  = " "
+    security_groups   = [""]
+  }
+  expect_failures = [
+    var.image_name, var.image_owner, var.network_id, var.subnet_id, var.availability_zone, var.server_group_id, var.floating_ip_pool, var.security_groups,
+  ]
+}
+
+run "refused_number_of_tags" {
+  command = plan
+  variables {
+    tags = { for i in range(41) : "k${i}" => "v" }
+  }
+  expect_failures = [var.tags]
+}
