@@ -212,6 +212,12 @@ resource "libvirt_domain" "node" {
     })
   }
 
+  # For the address. The provider gives up after 5 minutes, in which an emulated machine
+  # has not booted; the pool's create_timeout ends it before, if it is shorter.
+  timeouts {
+    create = "30m"
+  }
+
   lifecycle {
     # The stylesheet writes it: the provider would lose its order, and see a change
     # in what it reads.

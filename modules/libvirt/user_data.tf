@@ -40,7 +40,7 @@ locals {
     local.is_mime ? var.user_data : join("\n", [
       "Content-Type: ${local.pool_type}",
       "Content-Transfer-Encoding: base64",
-      "Merge-Type: dict(recurse_array)+list(append)+str()",
+      "Merge-Type: list(append)+dict(no_replace,recurse_list)+str()",
       "",
       base64encode(var.user_data),
     ]),

@@ -231,19 +231,24 @@ variable "cmdline" {
 }
 
 variable "user_data" {
-  description = "User data of your own for cloud-init: a cloud-config, a script, or MIME multipart. It is merged with the module's, which wins where both set the same; lists are joined."
+  description = "User data of your own: a #cloud-config, a script, or another kind that cloud-init takes, or a MIME multipart. It comes after the module's: lists are joined, and what the module has set stays."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.user_data == null ? true : anytrue([for start in ["#cloud-config\n", "#cloud-config\r", "#cloud-config-", "#!", "#cloud-boothook", "#include", "#part-handler", "## template:", "Content-Type: multipart/", "MIME-Version:"] : startswith(var.user_data, start)])
+    error_message = "user_data must begin with #cloud-config and a new line, #!, #cloud-boothook, #include, #part-handler, \"## template:\", or the headers of a MIME multipart. Compressed data can't be merged."
+  }
 }
 
 variable "ssh_user" {
-  description = "The user that the broker and tenants log in as. Another than root is made if it does not exist, with sudo."
+  description = "Who logs in on the node: \"root\", the image's default user, or one that is made with sudo."
   type        = string
   default     = "root"
 
   validation {
     condition     = can(regex("^[a-z_][a-z0-9_-]{0,31}$", var.ssh_user))
-    error_message = "ssh_user must be a user name: lower-case letters, digits, \"_\" and \"-\"."
+    error_message = "ssh_user must be a user name of Linux: lower-case letters, digits, \"_\" and \"-\", at most 32."
   }
 }
 

@@ -140,7 +140,7 @@ run "user_data_of_the_pool_is_merged" {
     ssh_user  = "ci"
   }
   assert {
-    condition = alltrue([for s in ["MIME-Version: 1.0", "Content-Type: text/cloud-config", base64encode(var.user_data), "Merge-Type: dict(recurse_array)+list(append)+str()"] :
+    condition = alltrue([for s in ["MIME-Version: 1.0", "Content-Type: text/cloud-config", base64encode(var.user_data), "Merge-Type: list(append)+dict(no_replace,recurse_list)+str()"] :
     strcontains(libvirt_cloudinit_disk.seed.user_data, s)])
     error_message = "the multipart message"
   }

@@ -47,6 +47,7 @@ run "each_by_itself" {
     kernel                  = "vmlinuz"
     initrd                  = "initrd"
     cmdline                 = "a\nb"
+    user_data               = "echo hello"
     ssh_user                = "Root"
     network_mode            = "nat"
     network_name            = ""
@@ -58,7 +59,7 @@ run "each_by_itself" {
   }
   expect_failures = [
     var.uri, var.virsh_uri, var.storage_pool, var.arch, var.memory, var.vcpus, var.accelerator, var.machine, var.cpu_mode, var.firmware,
-    var.base_volume, var.base_volume_pool, var.image_url, var.image_sha256, var.disk_size, var.kernel, var.initrd, var.cmdline, var.ssh_user,
+    var.base_volume, var.base_volume_pool, var.image_url, var.image_sha256, var.disk_size, var.kernel, var.initrd, var.cmdline, var.user_data, var.ssh_user,
     var.network_mode, var.network_name, var.network_bridge, var.network_address, var.network_domain, var.network_forward_address, var.network_forward_ports,
   ]
 }
