@@ -108,7 +108,7 @@ locals {
     local.is_mime ? local.own_user_data : join("\n", [
       "Content-Type: ${local.pool_type}",
       "Content-Transfer-Encoding: base64",
-      "Merge-Type: dict(recurse_array)+list(append)+str()",
+      "Merge-Type: list(append)+dict(no_replace,recurse_list)+str()",
       "",
       base64encode(local.own_user_data),
     ]),

@@ -5,6 +5,7 @@ locals {
   host       = var.broker.host
   attributes = try(local.host.attributes, {})
   hostname   = try(local.host.hostname, var.broker.hostname)
+  arch       = try(local.attributes.arch, var.arch)
   disk       = try(local.attributes.disk, var.disk)
   claim      = try(local.attributes.claim, var.claim)
 
@@ -54,6 +55,14 @@ resource "duffy_claim" "machine" {
     precondition {
       condition     = !contains(["kickstart", "preseed"], var.installer) || var.boot == "disk" || var.source_url != null
       error_message = "kickstart and preseed need source_url, where packages come from."
+    }
+    precondition {
+      condition     = contains(["x86_64", "aarch64", "ppc64le"], local.arch)
+      error_message = "The attribute arch of the host must be \"x86_64\", \"aarch64\" or \"ppc64le\"."
+    }
+    precondition {
+      condition     = local.disk == null || can(regex("^/dev/[A-Za-z0-9/_.:+-]+$", local.disk))
+      error_message = "The attribute disk of the host must be a path such as \"/dev/sda\"."
     }
     precondition {
       condition     = contains(["asset_tag", "none"], local.claim)

@@ -37,7 +37,7 @@ output "data" {
   description = "What tenants are told about the node."
   value = {
     host       = try(local.host.name, null)
-    arch       = var.arch
+    arch       = local.arch
     attributes = local.attributes
     image      = coalesce(var.kernel, var.boot_url, var.boot)
   }

@@ -109,7 +109,7 @@ variable "installer" {
 }
 
 variable "arch" {
-  description = "The architecture: \"x86_64\", \"aarch64\" or \"ppc64le\". Tenants are told; choose the machines by the inventory's attributes."
+  description = "The architecture: \"x86_64\", \"aarch64\" or \"ppc64le\". Tenants are told. A host may have another one in its attribute arch, by which machines are chosen."
   type        = string
   default     = "x86_64"
 
@@ -203,9 +203,14 @@ variable "installer_extra" {
 }
 
 variable "user_data" {
-  description = "cloud-init: user data of one's own, merged with the module's: #cloud-config, a script, or multipart MIME. {boot} as in boot_url."
+  description = "User data of your own: a #cloud-config, a script, or another kind that cloud-init takes, or a MIME multipart. It comes after the module's: lists are joined, and what the module has set stays. {boot} as in boot_url. For installer = \"cloud-init\"."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.user_data == null ? true : anytrue([for start in ["#cloud-config\n", "#cloud-config\r", "#cloud-config-", "#!", "#cloud-boothook", "#include", "#part-handler", "## template:", "Content-Type: multipart/", "MIME-Version:"] : startswith(var.user_data, start)])
+    error_message = "user_data must begin with #cloud-config and a new line, #!, #cloud-boothook, #include, #part-handler, \"## template:\", or the headers of a MIME multipart. Compressed data can't be merged."
+  }
 }
 
 variable "files" {
@@ -222,13 +227,13 @@ variable "files" {
 # Logging in
 
 variable "ssh_user" {
-  description = "The user that the broker and tenants log in as."
+  description = "Who logs in on the node: \"root\", the image's default user, or one that is made with sudo."
   type        = string
   default     = "root"
 
   validation {
     condition     = can(regex("^[a-z_][a-z0-9_-]{0,31}$", var.ssh_user))
-    error_message = "ssh_user must be a user name: lower case letters, digits, \"_\" and \"-\"."
+    error_message = "ssh_user must be a user name of Linux: lower-case letters, digits, \"_\" and \"-\", at most 32."
   }
 }
 
@@ -296,5 +301,15 @@ variable "wipe" {
   validation {
     condition     = var.wipe == null ? true : var.wipe.timeout == null || can(regex("^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$", var.wipe.timeout))
     error_message = "wipe.timeout must be a length of time, such as \"2h\"."
+  }
+
+  validation {
+    condition     = var.wipe == null ? true : var.wipe.url == null || can(regex("^(https?|nfs)://\\S+$", var.wipe.url))
+    error_message = "wipe.url must be an http, https or nfs URL without spaces."
+  }
+
+  validation {
+    condition     = var.wipe == null ? true : var.wipe.firmware == null || contains(["uefi", "bios"], coalesce(var.wipe.firmware, "-"))
+    error_message = "wipe.firmware must be \"uefi\" or \"bios\"."
   }
 }

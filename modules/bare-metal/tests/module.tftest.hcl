@@ -19,7 +19,7 @@ variables {
       hostname   = "n1.example.org"
       ipaddr     = "192.0.2.11"
       bmc        = { address = "https://192.0.2.111", kind = "redfish" }
-      attributes = { disk = "/dev/nvme0n1", rack = "4" }
+      attributes = { arch = "aarch64", disk = "/dev/nvme0n1", rack = "4" }
     }
   }
   kernel      = "http://192.0.2.1/vmlinuz"
@@ -45,7 +45,7 @@ run "kickstart" {
     error_message = "The defaults are others."
   }
   assert {
-    condition     = output.ipaddr == "192.0.2.11" && output.hostname == "n1.example.org" && output.ssh_host_keys[0] == "ssh-ed25519 HHHH" && output.data.host == "n1"
+    condition     = output.ipaddr == "192.0.2.11" && output.hostname == "n1.example.org" && output.ssh_host_keys[0] == "ssh-ed25519 HHHH" && output.data.host == "n1" && output.data.arch == "aarch64"
     error_message = "The outputs are others."
   }
 }

@@ -54,6 +54,7 @@ run "each_by_itself" {
     suite        = "Bookworm"
     disk         = "sda"
     packages     = ["a; b"]
+    user_data    = "echo hello"
     files        = { "../x" = "" }
     ssh_user     = "Root"
     ssh_port     = 0
@@ -63,7 +64,7 @@ run "each_by_itself" {
   }
   expect_failures = [
     var.boot, var.boot_url, var.firmware, var.wait_for, var.boot_timeout, var.installer, var.arch, var.kernel, var.initrd, var.kernel_args,
-    var.source_url, var.suite, var.disk, var.packages, var.files, var.ssh_user, var.ssh_port, var.claim, var.bmc_ca, var.wipe,
+    var.source_url, var.suite, var.disk, var.packages, var.user_data, var.files, var.ssh_user, var.ssh_port, var.claim, var.bmc_ca, var.wipe,
   ]
 }
 
@@ -109,6 +110,36 @@ run "ipmi_boots_from_pxe" {
     broker = {
       id   = "b", node_id = "n", pool = "p", hostname = "h", tags = {}, ssh_public_keys = ["k"], directory = "/nonexistent", url = "http://192.0.2.1", token = "t"
       host = { name = "n1", hostname = "n1", ipaddr = "192.0.2.11", bmc = { address = "192.0.2.111", kind = "ipmi" }, attributes = {} }
+    }
+  }
+  expect_failures = [duffy_claim.machine]
+}
+
+run "wipes_from_nowhere" {
+  command = plan
+  variables {
+    wipe = { boot = "http", url = "ftp://192.0.2.1/wipe.efi", firmware = "coreboot" }
+  }
+  expect_failures = [var.wipe]
+}
+
+run "attributes_that_are_none" {
+  command = plan
+  variables {
+    broker = {
+      id   = "b", node_id = "n", pool = "p", hostname = "h", tags = {}, ssh_public_keys = ["k"], directory = "/nonexistent", url = "http://192.0.2.1", token = "t"
+      host = { name = "n1", hostname = "n1", ipaddr = "192.0.2.11", bmc = { address = "https://192.0.2.111", kind = "redfish" }, attributes = { arch = "amd64" } }
+    }
+  }
+  expect_failures = [duffy_claim.machine]
+}
+
+run "a_disk_that_is_no_path" {
+  command = plan
+  variables {
+    broker = {
+      id   = "b", node_id = "n", pool = "p", hostname = "h", tags = {}, ssh_public_keys = ["k"], directory = "/nonexistent", url = "http://192.0.2.1", token = "t"
+      host = { name = "n1", hostname = "n1", ipaddr = "192.0.2.11", bmc = { address = "https://192.0.2.111", kind = "redfish" }, attributes = { disk = "sda" } }
     }
   }
   expect_failures = [duffy_claim.machine]
