@@ -11,9 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -25,7 +23,6 @@ import (
 	"github.com/duffy-broker/duffy-broker/broker/brokertest/providers"
 	"github.com/duffy-broker/duffy-broker/broker/brokertest/redfish"
 	"github.com/duffy-broker/duffy-broker/broker/brokertest/vm"
-	"github.com/duffy-broker/duffy-broker/broker/terraform/duffyprovider"
 )
 
 func TestMain(m *testing.M) { os.Exit(live.Main(m)) }
@@ -214,49 +211,5 @@ pool %[1]q {
 		if strings.Contains(b.Log(), `"`+secret+`"`) {
 			t.Errorf("the log has the password %q", secret)
 		}
-	}
-}
-
-// TestModule runs the module's own tests, with the provider that is in the program.
-func TestModule(t *testing.T) {
-	terraform := brokertest.NeedProgram(t, "terraform")
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join(providers.Root(t), "modules", "bare-metal"))); err != nil {
-		t.Fatal(err)
-	}
-	plugins := filepath.Join(dir, "terraform.d", "plugins", "registry.terraform.io", duffyprovider.Namespace, duffyprovider.Type, duffyprovider.Version, runtime.GOOS+"_"+runtime.GOARCH)
-	if err := os.MkdirAll(plugins, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(live.Binary(), filepath.Join(plugins, duffyprovider.FileName())); err != nil {
-		t.Fatal(err)
-	}
-	for _, args := range [][]string{{"init"}, {"validate"}, {"fmt", "-check", "-diff", "-recursive"}, {"test"}} {
-		cmd := exec.CommandContext(t.Context(), terraform, append(args, "-no-color")...) //nolint:gosec // a program of the system
-		if args[0] == "fmt" {
-			cmd = exec.CommandContext(t.Context(), terraform, args...) //nolint:gosec // a program of the system
-		}
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "CHECKPOINT_DISABLE=1", "TF_CLI_CONFIG_FILE="+os.DevNull)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("terraform %s: %v\n%s", args[0], err, out)
-		}
-	}
-}
-
-// TestExample: what the README says of pools and inventories is accepted.
-func TestExample(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(providers.Root(t), "modules", "bare-metal", "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(text), "```hcl\n")
-	example, _, found := strings.Cut(rest, "```")
-	if !found {
-		t.Fatal("the README has no example")
-	}
-	b := live.New(t, example)
-	if out, err := b.Command("validate", "--pools", b.Path).CombinedOutput(); err != nil || bytes.Contains(out, []byte("arning")) {
-		t.Errorf("validate: %v\n%s", err, out)
 	}
 }
