@@ -1,17 +1,12 @@
 package openstack_test
 
 import (
-	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
-
-	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/duffy-broker/duffy-broker/broker/brokertest"
 	"github.com/duffy-broker/duffy-broker/broker/brokertest/live"
@@ -75,76 +70,4 @@ func TestModuleUsesNothingThatLaterProvidersHaveDropped(t *testing.T) {
 			t.Errorf("%s: %q", filepath.Base(path), found)
 		}
 	}
-}
-
-// Messages as provider 1.54.1, gophercloud 1.8.0 and the services of OpenStack write them.
-func TestErrorClasses(t *testing.T) {
-	rules := errorRules(t)
-	for _, c := range []struct{ message, want string }{
-		{`Error creating OpenStack server: Request forbidden: [POST http://192.0.2.1:8774/v2.1/servers], error message: {"forbidden": {"code": 403, "message": "Quota exceeded for instances: Requested 1, but already used 10 of 10 instances"}}`, "quota"},
-		{`Error creating openstack_networking_port_v2: Expected HTTP response code [201] when accessing [POST http://192.0.2.1:9696/v2.0/ports], but got 409 instead` + "\n" + `{"NeutronError": {"type": "OverQuota", "message": "Quota exceeded for resources: ['port'].", "detail": ""}}`, "quota"},
-		{`Error waiting for instance (8f3b) to become ready: Build of instance 8f3b aborted: VolumeLimitExceeded: Maximum number of volumes allowed (10) exceeded for quota 'volumes'.`, "quota"},
-		{`Error waiting for instance (8f3b) to become ready: No valid host was found. There are not enough hosts available.`, "no_capacity"},
-		{`Error waiting for instance (8f3b) to become ready: unexpected state 'ERROR', wanted target 'ACTIVE'. last error: %!s(<nil>)`, "no_capacity"},
-		{`Error creating openstack_networking_port_v2: Expected HTTP response code [201] when accessing [POST http://192.0.2.1:9696/v2.0/ports], but got 409 instead` + "\n" + `{"NeutronError": {"type": "IpAddressGenerationFailure", "message": "No more IP addresses available on network 2a.", "detail": ""}}`, "no_capacity"},
-		{`Error creating OpenStack server: Too many requests have been sent in a given amount of time. Pause requests, wait up to one minute, and try again.`, "throttled"},
-		{`Error creating OpenStack server: Expected HTTP response code [200 202] when accessing [POST http://192.0.2.1:8774/v2.1/servers], but got 413 instead` + "\n" + `{"overLimit": {"code": 413, "message": "This request was rate-limited.", "retryAfter": "2"}}`, "throttled"},
-		{`Error creating OpenStack server: Authentication failed`, "auth"},
-		{`Error creating OpenStack image client: Request forbidden: [GET http://192.0.2.1:9292/v2/images], error message: {"forbidden": {"code": 403, "message": "Policy doesn't allow image:get to be performed."}}`, "auth"},
-		{`Error creating OpenStack server: The service is currently unable to handle the request due to a temporary overloading or maintenance. This is a temporary condition. Try again later.`, "unreachable"},
-		{`Your query returned no results. Please change your search criteria and try again.`, "configuration"},
-		{`Error creating OpenStack server: Bad request with: [POST http://192.0.2.1:8774/v2.1/servers], error message: {"badRequest": {"code": 400, "message": "The requested availability zone is not available"}}`, "configuration"},
-	} {
-		got := ""
-		for _, r := range rules {
-			if r.expr.MatchString("Error: " + c.message) {
-				got = r.class
-				break
-			}
-		}
-		if got != c.want {
-			t.Errorf("class %q, want %q: %s", got, c.want, c.message)
-		}
-	}
-}
-
-type errorRule struct {
-	class string
-	expr  *regexp.Regexp
-}
-
-// errorRules reads the module's duffy.hcl, in its order.
-func errorRules(t *testing.T) (rules []errorRule) {
-	t.Helper()
-	path := filepath.Join(providers.Root(t), "modules", "openstack", "duffy.hcl")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, diags := hclsyntax.ParseConfig(text, path, hcl.InitialPos)
-	if diags.HasErrors() {
-		t.Fatal(diags)
-	}
-	for _, block := range file.Body.(*hclsyntax.Body).Blocks { //nolint:forcetypeassert // what hclsyntax parses to
-		if block.Type != "errors" {
-			continue
-		}
-		var attributes []*hclsyntax.Attribute
-		for _, a := range block.Body.Attributes {
-			attributes = append(attributes, a)
-		}
-		slices.SortFunc(attributes, func(a, b *hclsyntax.Attribute) int {
-			return cmp.Compare(a.NameRange.Start.Byte, b.NameRange.Start.Byte)
-		})
-		for _, a := range attributes {
-			list, diags := a.Expr.Value(nil)
-			if diags.HasErrors() {
-				t.Fatal(diags)
-			}
-			for _, v := range list.AsValueSlice() {
-				rules = append(rules, errorRule{a.Name, regexp.MustCompile(v.AsString())})
-			}
-		}
-	}
-	return rules
 }
