@@ -5,5 +5,5 @@ errors {
   timeout     = ["^BootTimeout: ", "^WipeTimeout: ", "^BMCTimeout: "]
   unreachable = ["^BMCUnreachable: ", "^BMCAuth: ", "^BMCBusy: "]
   interrupted = ["^Interrupted: ", "^BMCInterrupted: "]
-  other       = ["^BMC[A-Z]", "^MachineClaimed: ", "^BootFiles: "]
+  other       = ["^BMC[A-Z]", "^MachineClaimed: ", "^ClaimMissing: ", "^BootFiles: "]
 }

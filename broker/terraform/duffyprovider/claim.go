@@ -2,6 +2,7 @@ package duffyprovider
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -158,6 +159,35 @@ func verify(ctx context.Context, c bmc.Controller, claim string) error {
 	return nil
 }
 
+// nobodysClaim is for operators: no broker touches a machine with it.
+const nobodysClaim = "duffy:000000000000"
+
+// stillOurs is verify for the end of a node: with an errNotOurs the machine is left
+// alone and forgotten. A machine that is on and carries no claim at all is not: its
+// controller may have lost the tag, or a tenant has written it from within.
+func stillOurs(ctx context.Context, c bmc.Controller, claim string) error {
+	err := verify(ctx, c, claim)
+	lost, ok := errors.AsType[errNotOurs](err)
+	if !ok {
+		return err
+	}
+	if _, _, claimed := bmc.ParseTag(lost.tag); claimed {
+		return err
+	}
+	on, powerErr := c.Power(ctx)
+	if powerErr != nil {
+		return powerErr
+	}
+	if !on { // given back by a destroy that was cut short
+		return err
+	}
+	return &failure{
+		code: codeClaimMissing, err: fmt.Errorf("it is on, and its asset tag is %q, without the claim %s", lost.tag, claim),
+		hint: fmt.Sprintf("set its asset tag to %q for the node to give it back; if it is somebody else's now, to %q: then it is left alone, by all brokers",
+			strings.TrimSpace(lost.tag+" "+claim), nobodysClaim),
+	}
+}
+
 func (r *claimResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var model claimModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
@@ -166,7 +196,7 @@ func (r *claimResource) Read(ctx context.Context, req resource.ReadRequest, resp
 	}
 	c, err := r.controller()
 	if err == nil {
-		err = verify(ctx, c, model.Tag.ValueString())
+		err = stillOurs(ctx, c, model.Tag.ValueString())
 	}
 	switch {
 	case isNotOurs(err):
@@ -191,7 +221,7 @@ func (r *claimResource) Delete(ctx context.Context, req resource.DeleteRequest, 
 	}
 	c, err := r.controller()
 	if err == nil {
-		err = verify(ctx, c, model.Tag.ValueString())
+		err = stillOurs(ctx, c, model.Tag.ValueString())
 	}
 	if isNotOurs(err) {
 		resp.Diagnostics.AddWarning("The machine was left alone", "It is not claimed for this node any more: "+err.Error()+".")

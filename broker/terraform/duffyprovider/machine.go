@@ -402,7 +402,7 @@ func (r *machineResource) remove(ctx context.Context, model machineModel) error 
 	if err != nil {
 		return err
 	}
-	if err := verify(ctx, c, model.Claim.ValueString()); err != nil {
+	if err := stillOurs(ctx, c, model.Claim.ValueString()); err != nil {
 		return err
 	}
 	images := []string{}

@@ -171,11 +171,12 @@ func (*duffyProvider) DataSources(context.Context) []func() datasource.DataSourc
 // Codes with which the summaries of errors begin that are not about a controller; the
 // others are "BMC" and the class, as "BMCAuth". Modules sort errors by them.
 const (
-	codeClaimed     = "MachineClaimed"
-	codeBootFiles   = "BootFiles"
-	codeBootTimeout = "BootTimeout"
-	codeWipeTimeout = "WipeTimeout"
-	codeInterrupted = "Interrupted"
+	codeClaimed      = "MachineClaimed"
+	codeClaimMissing = "ClaimMissing"
+	codeBootFiles    = "BootFiles"
+	codeBootTimeout  = "BootTimeout"
+	codeWipeTimeout  = "WipeTimeout"
+	codeInterrupted  = "Interrupted"
 )
 
 // failure is an error with a code of its own.

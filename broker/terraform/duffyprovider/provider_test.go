@@ -118,6 +118,48 @@ func TestAnotherBrokersMachine(t *testing.T) {
 	})
 }
 
+// TestClaimThatIsMissing: a controller that has lost its asset tag, or a tenant who
+// has cleared it, does not make the broker forget a machine that runs.
+func TestClaimThatIsMissing(t *testing.T) {
+	machines(t, func(t *testing.T, m machine) {
+		w := newWorkspace(t, m, brokerA, nodeID(1))
+		callHomeAt(m, w, "")
+		if out, err := w.apply(); err != nil {
+			t.Fatalf("apply: %v\n%s", err, out)
+		}
+		m.SetTag("rack 4")
+		var changes []string
+		m.onChange(func(what string) { changes = append(changes, what) })
+		for _, refresh := range []string{"-refresh=true", "-refresh=false"} {
+			out, err := w.run("destroy", "-auto-approve", refresh)
+			for _, want := range []string{"ClaimMissing: ", "rack 4 " + claim(brokerA, nodeID(1)), "duffy:000000000000"} {
+				if err == nil || !strings.Contains(strings.Join(strings.Fields(strings.ReplaceAll(out, "│", "")), " "), want) {
+					t.Errorf("%s: the error has no %q: %v\n%s", refresh, want, err, out)
+				}
+			}
+		}
+		if !m.On() || m.Tag() != "rack 4" || len(changes) > 0 {
+			t.Errorf("the machine is on: %t, its tag %q; changed was %q", m.On(), m.Tag(), changes)
+		}
+		m.onChange(nil)
+		m.SetTag("rack 4 " + claim(brokerA, nodeID(1)))
+		w.destroy()
+		wantGone(t, m, "rack 4")
+
+		if out, err := w.apply(); err != nil {
+			t.Fatalf("apply: %v\n%s", err, out)
+		}
+		m.SetTag("duffy:000000000000")
+		m.onChange(func(what string) { changes = append(changes, what) })
+		if out := w.destroy(); !strings.Contains(out, "left alone") || !m.On() || len(changes) > 0 {
+			t.Errorf("the machine is on: %t; changed was %q\n%s", m.On(), changes, out)
+		}
+		if out, err := w.apply(); err == nil || !strings.Contains(out, "MachineClaimed: ") {
+			t.Errorf("nobody's machine is taken: %v\n%s", err, out)
+		}
+	})
+}
+
 // TestCrash kills Terraform and the provider before and after each change that a
 // create makes, destroys what is in the state, and makes another node on the machine.
 func TestCrash(t *testing.T) {
