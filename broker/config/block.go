@@ -79,6 +79,9 @@ func read[T any](b *block, name string, f form[T], doc string, otherwise ...any)
 		value, wrong := f.parse(v)
 		if wrong != "" {
 			b.l.report(e.Range(), "Invalid "+name, "%s %s", name, wrong)
+			if mayHoldSecret(name, v) {
+				b.l.hide()
+			}
 		}
 		return value, wrong == ""
 	})

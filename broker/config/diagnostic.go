@@ -6,15 +6,35 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/duffy-broker/duffy-broker/broker/modulesource"
 )
 
-// ModulePlace is the Extra of a diagnostic about a module: the second place that it
-// is about.
+// ModulePlace is the Extra of a diagnostic that has a second place, in a module, or
+// whose own must not be shown.
 type ModulePlace struct {
 	// Range is in the module. Without a file name there is none.
 	Range hcl.Range
 	// Hidden: the first place has values that must not be shown.
 	Hidden bool
+}
+
+// hide keeps the lines of what was reported last out of sight: who wrote a secret
+// there need not read it in logs as well.
+func (l *loader) hide() { l.diags[len(l.diags)-1].Extra = ModulePlace{Hidden: true} }
+
+// mayHoldSecret tells whether a setting with a mistake may have a secret in it: one
+// in the place of a reference to it, or in the address of something.
+func mayHoldSecret(name string, v cty.Value) bool {
+	switch name {
+	case "credentials", "bmc":
+		return true
+	case "module":
+		source, wrong := text(v)
+		return wrong == "" && modulesource.HasSecret(source)
+	}
+	return false
 }
 
 // WriteDiagnostics prints diagnostics for people: what is wrong, the lines in
@@ -39,7 +59,7 @@ func WriteDiagnostics(w io.Writer, files map[string]*hcl.File, diags hcl.Diagnos
 // that is not to be seen.
 const (
 	notAvailable = "(source code not available)"
-	notShown     = "(not shown: a variable's value there is sensitive)"
+	notShown     = "(not shown: there may be a secret in it)"
 )
 
 // writeModuleDiagnostic puts the second place of a diagnostic between its first one

@@ -182,6 +182,9 @@ func (l *loader) hosts(v cty.Value, at hcl.Range) (hosts []placedHost, good bool
 		switch {
 		case wrong != "":
 			l.report(at, "Invalid hosts", "Host %s: %s", title, wrong)
+			if name, _, _ := strings.Cut(string(wrong), " "); mayHoldSecret(name, element) {
+				l.hide()
+			}
 			good = false
 		case !validName(h.Name):
 			l.report(at, "Invalid hosts", "%q can't be the name of a host. %s", h.Name, nameRule)
@@ -383,8 +386,11 @@ func bmcOf(v cty.Value) (*broker.BMC, complaint) {
 			return nil, complaint(fmt.Sprintf("takes address and kind, not %q. Names and passwords go into credentials, as references.", name))
 		}
 	}
-	if members["address"] == "" {
+	switch address := members["address"]; {
+	case address == "":
 		return nil, "has no address."
+	case strings.Contains(address, "@"): // others see the address
+		return nil, "has a user in its address. Names and passwords go into credentials, as references."
 	}
 	return &broker.BMC{Address: members["address"], Kind: members["kind"]}, ""
 }

@@ -78,6 +78,9 @@ func Parse(module string) (s Source, is bool, problem string) {
 	if err != nil {
 		return s, true, "has a source in which what follows ? can't be read. Write NAME=VALUE, with & between them."
 	}
+	if unreadable(rest) {
+		return s, true, "has a source whose URL can't be read. In a URL, % must be followed by two hex digits, and a port is a number."
+	}
 	if hasPassword(rest) {
 		return s, true, fmt.Sprintf("has a password in the source %s: others can read it here. Leave it to git's credential helper, .netrc or an SSH key of the broker's user.", show(module))
 	}
@@ -129,6 +132,9 @@ func kinds() map[string]kind {
 		}},
 	}
 }
+
+// pins are the parameters that may be shown.
+func pins() []string { return []string{"ref", "rev", "version", "checksum", "archive"} }
 
 // pinnedTo says what is wrong with a revision that is none.
 func pinnedTo(revision, name, alternative string, other *regexp.Regexp) string {
@@ -204,8 +210,29 @@ func hasPassword(location string) bool {
 	return has || u.Scheme == "https" || u.Scheme == "http" // there a user alone is a token
 }
 
-// show gives a source for a message, without a password.
+// HasSecret tells whether `module` may have a password or a key in it, and should not
+// be shown.
+func HasSecret(module string) bool { return show(module) != module }
+
+// unreadable tells whether something is meant to be a URL and is none. Nobody knows
+// then what in it is a password.
+func unreadable(location string) bool {
+	_, err := url.Parse(location)
+	return err != nil && strings.Contains(location, "://")
+}
+
+// show gives a source for a message, without a password, and without what follows
+// the ? where that is none of what pins a source: some take keys there.
 func show(module string) string {
+	location, query, asked := strings.Cut(module, "?")
+	if asked {
+		values, err := url.ParseQuery(query)
+		for name := range values {
+			if err != nil || !slices.Contains(pins(), name) {
+				return show(location) + "?..."
+			}
+		}
+	}
 	forced, rest, ok := strings.Cut(module, "::")
 	if !ok {
 		forced, rest = "", module
@@ -213,6 +240,9 @@ func show(module string) string {
 		forced += "::"
 	}
 	u, err := url.Parse(rest)
+	if err != nil && unreadable(rest) {
+		return forced + "..."
+	}
 	if err != nil || u.User == nil {
 		return module
 	}
