@@ -78,9 +78,10 @@ type File struct {
 	// Policy are the rules of the policy block, denials first.
 	Policy []Rule
 
-	dir    string // of the file, as the caller wrote it
-	files  map[string]*hcl.File
-	places places
+	dir     string // of the file, as the caller wrote it
+	files   map[string]*hcl.File
+	places  places
+	allowed []string // variables of the environment that expressions may read
 }
 
 // Terraform says which Terraform to run, and how often at once.
@@ -125,7 +126,7 @@ func Load(path string) (*File, hcl.Diagnostics) {
 	pools, accounts, legacy := l.file(body, &f.Terraform)
 
 	diags = tidy(append(diags, l.keyed(l.diags)...))
-	f.places = l.places
+	f.places, f.allowed = l.places, l.allowed.names
 	if !diags.HasErrors() {
 		f.Pools, f.Accounts, f.Legacy, f.TenantDefaults, f.Reload, f.Policy = pools, accounts, legacy, l.tenants, l.reload, l.rules
 		f.Moves = l.moved

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 	ctyjson "github.com/zclconf/go-cty/cty/json"
 )
 
-// Settings gives what the legacy, terraform, reload and policy blocks say, in JSON, by
+// Settings gives what the legacy, terraform, reload, policy and environment blocks say, in JSON, by
 // name, as in "legacy.max_wait": so that two files can be compared. Those of the
 // legacy block are all told, with "legacy" itself; the rules in it have their places,
 // as in "legacy.map[0].pool". Of the others those are told that are not the default.
@@ -34,6 +35,9 @@ func (f *File) Settings() map[string]json.RawMessage {
 	if r := f.Reload; r.ConfirmFrom != defaultConfirmFrom {
 		set(all, "reload.confirm_from", r.ConfirmFrom)
 	}
+	if len(f.allowed) > 0 {
+		set(all, "environment.allow", slices.Sorted(slices.Values(f.allowed)))
+	}
 	for _, rule := range f.Policy {
 		name := map[bool]string{true: "policy.deny.", false: "policy.warn."}[rule.Deny] + rule.Name
 		f.describeExpression(all, name+".condition", rule.condition, rule.context)
@@ -46,7 +50,7 @@ func (f *File) Settings() map[string]json.RawMessage {
 }
 
 func set(all map[string]json.RawMessage, name string, v any) {
-	all[name], _ = json.Marshal(v) // texts, numbers and booleans
+	all[name], _ = json.Marshal(v) // texts, lists of them, numbers and booleans
 }
 
 func (f *File) legacySettings(all map[string]json.RawMessage) {

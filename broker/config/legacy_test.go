@@ -186,6 +186,9 @@ locals {
 terraform {
   runs = 3
 }
+environment {
+  allow = ["ZONE", "REGION"]
+}
 reload {
   confirm_above = 0.25
 }
@@ -221,7 +224,7 @@ legacy {
 	}
 	others := map[string]string{
 		"legacy": "true", "reload.confirm_above": "0.25", "terraform.runs": "3", "policy.deny.too-large.condition": `"new != null && new.max_nodes > local.most"`,
-		"policy.deny.too-large.condition.local.most": "200", "policy.warn.all.condition": `"sum([for p in pools.new : p.max_nodes]) > 500"`,
+		"policy.deny.too-large.condition.local.most": "200", "environment.allow": `["REGION","ZONE"]`, "policy.warn.all.condition": `"sum([for p in pools.new : p.max_nodes]) > 500"`,
 	}
 	for name, value := range want {
 		others["legacy."+name] = value

@@ -55,6 +55,9 @@ func leaves(name string, v reflect.Value) []leaf {
 		}
 		return all
 	case reflect.Slice:
+		if v.IsNil() { // a list that is empty says something, none does not
+			return nil
+		}
 		if v.Type().Elem().Kind() == reflect.Struct {
 			return elements(name, v)
 		}
@@ -182,9 +185,25 @@ func poolLeaves(p *broker.Pool) []leaf {
 		}
 		all = append(all, leaf{"variants", marshal(names), false}) // their order counts
 	}
+	all = asWritten(all)
 	return slices.DeleteFunc(all, func(l leaf) bool {
+		if len(p.Follow.Outputs) == 0 && strings.HasPrefix(l.name, "follow.") {
+			return true // there is no such block
+		}
 		return l.name == "name" || l.name == "variables" || strings.HasPrefix(l.name, "source.") || strings.HasPrefix(l.name, "followed.") || variantLeaf(l.name)
 	})
+}
+
+// asWritten gives settings that a pool keeps as the opposite the names and values
+// that they have in the file.
+func asWritten(all []leaf) []leaf {
+	names := map[string]string{"no_legacy": "legacy", "rollout.no_stale": "rollout.serve_stale"}
+	for i, l := range all {
+		if name := names[l.name]; name != "" {
+			all[i] = leaf{name, marshal(l.zero), l.zero}
+		}
+	}
+	return all
 }
 
 // variantLeaf tells whether a leaf is what a variant's variables and the module

@@ -200,7 +200,7 @@ func TestEveryFieldOfAPoolIsCompared(t *testing.T) {
 		got[f.Name] = fmt.Sprintf("%s -> %s", f.Old, f.New)
 	}
 	want := map[string]string{
-		"ready.timeout": `"0s" -> "1m"`, "create_timeout": `"0s" -> "1h30m"`, "no_legacy": "false -> true", "labels.team": ` -> "ci"`,
+		"ready.timeout": `"0s" -> "1m"`, "create_timeout": `"0s" -> "1h30m"`, "legacy": "true -> false", "labels.team": ` -> "ci"`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("fields (-want +got):\n%s", diff)
@@ -413,5 +413,35 @@ func TestPlanOfFollowedOutputs(t *testing.T) {
 	plain := config(testPool("a", 2, 4, "base"))
 	if p := plan.Compute(t0, plain, plain, plan.Full(t0, plain, 8), base); len(p.Notes) > 0 {
 		t.Errorf("nothing is followed, and the plan says %q", p.Notes)
+	}
+}
+
+// Settings are told by the names and with the values that they have in the file, and
+// what is not there any more as that.
+func TestFieldsAreThoseOfTheFile(t *testing.T) {
+	before := broker.Pool{
+		Name: "a", Tenants: []string{"ci"}, Follow: broker.Follow{Outputs: []string{"image"}, Every: time.Hour}, MaxAge: time.Hour,
+	}
+	after := broker.Pool{Name: "a", NoLegacy: true, Rollout: broker.RolloutSettings{NoStale: true}}
+	fields := func(from, to broker.Pool) (lines []string) {
+		p := plan.Compute(t0, plan.Config{Pools: []broker.Pool{from}}, plan.Config{Pools: []broker.Pool{to}}, reconcile.World{Runs: 1}, plan.Options{})
+		for _, f := range p.Pools[0].Fields {
+			lines = append(lines, fmt.Sprintf("%s %s %s", f.Name, f.Old, f.New))
+		}
+		return lines
+	}
+	want := []string{
+		"legacy true false", "rollout.serve_stale true false", `max_age "1h" "0s"`,
+		`tenants ["ci"] `, `follow.outputs ["image"] `, `follow.every "1h" `,
+	}
+	if diff := cmp.Diff(want, fields(before, after)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	want = []string{
+		"legacy false true", `tenants  ["ci"]`, "rollout.serve_stale false true", `max_age "0s" "1h"`,
+		`follow.outputs  ["image"]`, `follow.every  "1h"`,
+	}
+	if diff := cmp.Diff(want, fields(after, before)); diff != "" {
+		t.Errorf("back (-want +got):\n%s", diff)
 	}
 }

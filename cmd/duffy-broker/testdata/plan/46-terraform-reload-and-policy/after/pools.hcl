@@ -2,6 +2,10 @@ terraform {
   runs = 4
 }
 
+environment {
+  allow = ["ZONE", "REGION"]
+}
+
 reload {
   confirm_from = 3
 }
