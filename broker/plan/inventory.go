@@ -76,7 +76,7 @@ func (c Config) hostLeaves() (names []string, settings map[string][]leaf) {
 }
 
 // hostFields compares the hosts of the inventories: one that comes or goes is one
-// setting, its address.
+// setting, its address. One that waits for a machine in use has not come yet.
 func (c *computation) hostFields() (fields []Field) {
 	oldNames, old := c.before.hostLeaves()
 	names, after := c.after.hostLeaves()
@@ -91,7 +91,7 @@ func (c *computation) hostFields() (fields []Field) {
 	for _, name := range names {
 		if was, known := old[name]; known {
 			fields = append(fields, differences(was, after[name])...)
-		} else {
+		} else if !c.after.waits(name) {
 			fields = append(fields, Field{Name: name, New: address(after[name])})
 		}
 	}
@@ -101,6 +101,17 @@ func (c *computation) hostFields() (fields []Field) {
 		}
 	}
 	return fields
+}
+
+// waits tells whether a host of the file, as [Config.hostLeaves] names it, waits for
+// a machine that is in use.
+func (c Config) waits(name string) bool {
+	if !slices.ContainsFunc(c.Waiting, func(host string) bool { return strings.HasSuffix(name, "."+host) }) {
+		return false
+	}
+	return !slices.ContainsFunc(c.Hosts, func(h broker.Host) bool { // another inventory may have one of this name
+		return h.RetiredAt.IsZero() && join(join("inventory", h.Inventory), h.Name) == name
+	})
 }
 
 // unknownHosts are the inventories of whose hosts nothing is known: what was posted

@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,5 +117,48 @@ func TestHostThatWaits(t *testing.T) {
 	}
 	if err := after.Declare(t0, w, []broker.Inventory{{Name: "rack", Hosts: append(rack("n1")[0].Hosts, broker.Host{Name: "x", Hostname: "x", Address: "192.0.2.1"})}}); broker.CodeOf(err) != broker.CodeConflict || broker.HintOf(err) == "" {
 		t.Errorf("two hosts with one address: %v", err)
+	}
+}
+
+// As long as it waits, the file that a broker runs with changes nothing: the plan
+// says of the host that it waits, and not each time that it is new.
+func TestHostThatStillWaits(t *testing.T) {
+	before := drawing("rack", 1)
+	before.Inventories = rack("n1")
+	w := plan.Full(t0, before, 8)
+	inventories := append(rack("m1"), broker.Inventory{Name: "lab", Hosts: []broker.Host{{Name: "m1", Hostname: "m1.lab", Address: "192.0.2.9"}}})
+	after := drawing("rack", 1)
+	if err := after.Declare(t0, w, inventories); err != nil {
+		t.Fatal(err)
+	}
+	fields := func(p plan.Plan) (names []string) {
+		for _, f := range p.Settings {
+			names = append(names, f.Name)
+		}
+		return names
+	}
+	first := plan.Compute(t0, before, after, w, plan.Options{})
+	if got, want := fields(first), []string{"inventory.lab.m1", "inventory.rack.n1"}; !slices.Equal(got, want) || len(first.Notes) != 1 {
+		t.Errorf("the first plan has the settings %v, want %v; notes %q", got, want, first.Notes)
+	}
+	w.Hosts = after.Hosts
+	running := plan.Running(broker.Snapshot{Running: broker.Running{Pools: after.Pools}, Hosts: after.Hosts})
+	if err := after.Declare(t0, w, inventories); err != nil {
+		t.Fatal(err)
+	}
+	again := plan.Compute(t0, running, after, w, plan.Options{})
+	if again.Summary.Changes() || again.ExitCode() != plan.ExitNone || len(again.Notes) != 1 || !strings.Contains(again.Notes[0], "m1") {
+		t.Errorf("while it waits: settings %v, pools %+v, notes %q", fields(again), again.Pools, again.Notes)
+	}
+	// Once the machine is free, it is new.
+	for i := range w.Hosts {
+		w.Hosts[i].NodeID = 0
+	}
+	w.Nodes = nil
+	if err := after.Declare(t0, w, inventories); err != nil {
+		t.Fatal(err)
+	}
+	if p := plan.Compute(t0, running, after, w, plan.Options{}); !slices.Equal(fields(p), []string{"inventory.rack.m1"}) || len(p.Notes) != 0 {
+		t.Errorf("once it is free: settings %v, notes %q", fields(p), p.Notes)
 	}
 }
