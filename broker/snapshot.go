@@ -43,6 +43,7 @@ type Snapshot struct {
 	Running
 	Nodes    []SnapshotNode     `json:"nodes"` // all that exist
 	Sessions []SnapshotSession  `json:"sessions"`
+	Tenants  []SnapshotTenant   `json:"tenants,omitempty"`  // active ones, without admins
 	Hosts    []Host             `json:"hosts,omitempty"`    // of inventories, without failures' messages
 	Health   []PoolHealth       `json:"health,omitempty"`   // without messages
 	Rollouts []Rollout          `json:"rollouts,omitempty"` // without reasons
@@ -87,6 +88,12 @@ type SnapshotSession struct {
 	State     SessionState `json:"state"`
 	ExpiresAt time.Time    `json:"expires_at"`
 	Nodes     []int64      `json:"nodes"`
+}
+
+// SnapshotTenant is a tenant in brief.
+type SnapshotTenant struct {
+	Name      string `json:"name"`
+	NodeQuota *int   `json:"node_quota,omitempty"` // nil: the default
 }
 
 // Timings are how long work on a pool's nodes took of late; 0: not known.
@@ -249,6 +256,15 @@ func TakeSnapshot(ctx context.Context, store Store, now time.Time, r Running) (s
 				brief.Nodes = append(brief.Nodes, lent.ID)
 			}
 			s.Sessions = append(s.Sessions, brief)
+		}
+		tenants, err := tx.Tenants()
+		if err != nil {
+			return err
+		}
+		for _, t := range tenants {
+			if t.Active() && !t.IsAdmin {
+				s.Tenants = append(s.Tenants, SnapshotTenant{t.Name, t.NodeQuota})
+			}
 		}
 		if s.Health, err = tx.PoolHealths(); err != nil {
 			return err

@@ -63,6 +63,15 @@ func TestSnapshot(t *testing.T) {
 		if err := tx.CreateSession(&s); err != nil {
 			return err
 		}
+		quota := 3
+		for _, tenant := range []broker.Tenant{
+			{Name: "admin", IsAdmin: true, KeyHash: []byte("1")}, {Name: "ci", NodeQuota: &quota, SSHKey: "hunter22", KeyHash: []byte("hunter22")},
+			{Name: "old", RetiredAt: t0, KeyHash: []byte("3")}, {Name: "qa", KeyHash: []byte("4")},
+		} {
+			if err := tx.CreateTenant(&tenant); err != nil {
+				return err
+			}
+		}
 		return tx.SetPoolHealth(broker.PoolHealth{Pool: "a", Failures: 2, Message: "hunter22 was wrong"})
 	})
 	if err != nil {
@@ -96,6 +105,10 @@ func TestSnapshot(t *testing.T) {
 	}
 	if len(s.Nodes) != 3 || len(s.Sessions) != 1 || s.Runs != 7 || s.Root != "/srv/pools" || len(s.Modules) != 1 || len(s.Accounts) != 1 {
 		t.Errorf("snapshot %s", raw)
+	}
+	quota := 3
+	if diff := cmp.Diff([]broker.SnapshotTenant{{Name: "ci", NodeQuota: &quota}, {Name: "qa"}}, s.Tenants); diff != "" {
+		t.Errorf("tenants (-want +got):\n%s", diff)
 	}
 	want := map[string]broker.Timings{"a": {Create: 100 * time.Second, Check: 5 * time.Second, Destroy: 2 * time.Second}}
 	if diff := cmp.Diff(want, s.Observed); diff != "" {

@@ -85,6 +85,7 @@ func (c *computation) add(s side) {
 		p.Kind = Changed
 	}
 	p.Headroom.Before, p.Headroom.After = headroom(s.old), headroom(s.new)
+	p.Quotas = c.quotas(s)
 	if cost := s.cost(c.now); cost != (Cost{}) {
 		p.Cost = &cost
 	}

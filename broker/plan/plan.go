@@ -61,6 +61,8 @@ type Options struct {
 	Observed map[string]reconcile.Durations
 	// Policy is what rules say about the change.
 	Policy []PolicyResult
+	// Tenants are those that have a quota; none where nothing is known of them.
+	Tenants []broker.SnapshotTenant
 }
 
 // Against is what a change is compared with.
@@ -184,7 +186,9 @@ type Pool struct {
 	Lent     []Lent   `json:"lent,omitempty"`
 	Ready    Ready    `json:"ready"`
 	Headroom Headroom `json:"headroom"`
-	Cost     *Cost    `json:"cost_per_day,omitempty"`
+	// Quotas are those of its tenants, nil where nothing is known of tenants.
+	Quotas *Quotas `json:"quotas,omitempty"`
+	Cost   *Cost   `json:"cost_per_day,omitempty"`
 	// Followed are the values of outputs that it follows after the change, as they
 	// were seen last.
 	Followed []broker.FollowedValue `json:"followed,omitempty"`

@@ -140,7 +140,7 @@ func makePlan(ctx context.Context, s streams, o planOptions) (p plan.Plan, good 
 		return p, false, err
 	}
 	p = plan.Compute(c.now, c.before, after, c.world, plan.Options{
-		Against: c.against, MaskKey: c.maskKey, Observed: c.observed, Policy: c.policy(file, after),
+		Against: c.against, MaskKey: c.maskKey, Observed: c.observed, Policy: c.policy(file, after), Tenants: c.tenants,
 	})
 	if !o.withSample {
 		return p, true, nil
@@ -188,6 +188,7 @@ type comparison struct {
 	before   plan.Config
 	world    reconcile.World
 	observed map[string]reconcile.Durations
+	tenants  []broker.SnapshotTenant // none where there is no telling
 	// root is the directory that pools.hcl lies in there.
 	root    string
 	maskKey []byte
@@ -224,7 +225,7 @@ func (o planOptions) withServer(ctx context.Context) (comparison, error) {
 func ofSnapshot(s broker.Snapshot, running bool, against plan.Against) comparison {
 	return comparison{
 		now: s.At, against: against, before: plan.Running(s), world: plan.World(s, running),
-		observed: plan.Durations(s), root: s.Root, maskKey: s.MaskKey,
+		observed: plan.Durations(s), tenants: s.Tenants, root: s.Root, maskKey: s.MaskKey,
 	}
 }
 

@@ -104,6 +104,10 @@ func TestPlanAgainstABroker(t *testing.T) {
 	if diff := cmp.Diff([]plan.Input{{Kind: plan.InputVariable, Name: "license", How: "changed"}}, p.Pools[0].Generation.Inputs); diff != "" {
 		t.Errorf("inputs (-want +got):\n%s", diff)
 	}
+	quotas := &plan.Quotas{Before: &plan.Allowance{Tenants: 1, Nodes: 10, MaxNodes: 6}, After: &plan.Allowance{Tenants: 1, Nodes: 10, MaxNodes: 6}}
+	if diff := cmp.Diff(quotas, p.Pools[0].Quotas); diff != "" {
+		t.Errorf("quotas (-want +got):\n%s", diff)
+	}
 	if p.Assumed.Observed["plain"].Create == 0 {
 		t.Errorf("three creates were seen, and none is told: %+v", p.Assumed)
 	}

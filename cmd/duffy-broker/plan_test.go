@@ -105,6 +105,7 @@ func (c planCase) compute() plan.Plan {
 			Older   bool
 			Host    string // its name in the inventory of the pool
 		}
+		Tenants  []broker.SnapshotTenant
 		Hosts    map[string]string // what is wrong with one, by name
 		Followed map[string]map[string][2]string
 		Observed map[string]struct{ Create, Check, Destroy string }
@@ -177,7 +178,7 @@ func (c planCase) compute() plan.Plan {
 	}
 	world := plan.World(s, w.Running)
 	c.declare(&after, world)
-	return plan.Compute(planStart, before, after, world, plan.Options{Against: against, MaskKey: []byte("key"), Observed: plan.Durations(s)})
+	return plan.Compute(planStart, before, after, world, plan.Options{Against: against, MaskKey: []byte("key"), Observed: plan.Durations(s), Tenants: w.Tenants})
 }
 
 func (c planCase) declare(after *plan.Config, w reconcile.World) {

@@ -114,6 +114,7 @@ func poolFacts(p plan.Pool, at time.Time) []fact {
 		add(label, "from %s fill_level %d, max_nodes %d (%s)", clock(change.At), change.FillLevel, change.MaxNodes, window)
 	}
 	add("headroom", "%s", headroom(p.Headroom))
+	add("quotas", "%s", quotas(p.Quotas))
 	if s := p.Sample; s != nil && s.Problem != "" {
 		add("sample", "FAILED (%s): %s", s.Class, strings.Join(strings.Fields(s.Problem), " "))
 	} else if s != nil {
@@ -320,6 +321,25 @@ func headroom(h plan.Headroom) string {
 		text += fmt.Sprintf("there are %d more nodes now than the maximum: none is made until these have gone", h.Over)
 	}
 	return text
+}
+
+// quotas says what tenants may hold, against what a pool may have.
+func quotas(q *plan.Quotas) string {
+	if q == nil || q.After == nil || q.Before != nil && *q.Before == *q.After {
+		return ""
+	}
+	was, is := *q.After, *q.After
+	if q.Before != nil {
+		was = *q.Before
+	}
+	number := func(was, is int) string {
+		if was == is {
+			return fmt.Sprint(is)
+		}
+		return fmt.Sprintf("%d -> %d", was, is)
+	}
+	return fmt.Sprintf("%s %s may hold %s %s at once, max_nodes is %s", number(was.Tenants, is.Tenants), verb(is.Tenants, "tenant", "tenants"),
+		number(was.Nodes, is.Nodes), verb(is.Nodes, "node", "nodes"), number(was.MaxNodes, is.MaxNodes))
 }
 
 func cost(c plan.Cost) string {
