@@ -54,11 +54,12 @@ func drawChange(t *rapid.T, start time.Time) change {
 			return time.Duration(rapid.IntRange(1, 200).Draw(t, label)) * time.Second
 		}
 		c.durations[name] = reconcile.Durations{Create: seconds("create"), Check: seconds("check"), Revoke: seconds("revoke"), Destroy: seconds("destroy")}
+		seen := drawFollowed(t, start, name)
 		if rapid.IntRange(0, 5).Draw(t, "before") > 0 {
-			c.before.Pools = append(c.before.Pools, drawPool(t, name))
+			c.before.Pools = append(c.before.Pools, drawPool(t, name, seen))
 		}
 		if rapid.IntRange(0, 5).Draw(t, "after") > 0 {
-			c.after.Pools = append(c.after.Pools, drawPool(t, name))
+			c.after.Pools = append(c.after.Pools, drawPool(t, name, seen))
 		}
 	}
 	if rapid.IntRange(0, 3).Draw(t, "renamed") == 0 {
@@ -159,7 +160,22 @@ func drawFailures(t *rapid.T, start time.Time, p broker.Pool) map[string]broker.
 	return all
 }
 
-func drawPool(t *rapid.T, name string) broker.Pool {
+// drawFollowed makes up what a broker remembers of an output of a pool's module:
+// of some generations another value than at first.
+func drawFollowed(t *rapid.T, start time.Time, pool string) broker.Followed {
+	f, bases := broker.Followed{Pool: pool}, []string{"g0", "g1", "g2"}
+	for _, base := range bases {
+		value := rapid.SampledFrom([]string{"", `"1"`, `"2"`, `"2"`}).Draw(t, "followed value")
+		if value == "" {
+			continue // it was never looked up
+		}
+		first := f.See(base, map[string]string{"image": `"1"`}, start.Add(-2*time.Hour))
+		f = f.With(first.See(base, map[string]string{"image": value}, start.Add(-time.Hour)), bases)
+	}
+	return f
+}
+
+func drawPool(t *rapid.T, name string, seen broker.Followed) broker.Pool {
 	fill := rapid.IntRange(0, 4).Draw(t, "fill")
 	var windows []broker.Window
 	for i := range max(0, rapid.IntRange(-2, 2).Draw(t, "windows")) {
@@ -184,9 +200,15 @@ func drawPool(t *rapid.T, name string) broker.Pool {
 		}).Draw(t, "inventory"),
 		Source: broker.Source{Template: "t", Generation: rapid.SampledFrom([]string{"g0", "g1", "g1"}).Draw(t, "generation")},
 	}
+	p.Followed = seen
+	if rapid.IntRange(0, 2).Draw(t, "follows") == 0 {
+		p.Follow = broker.Follow{Outputs: []string{"image"}, Every: time.Hour}
+	}
+	base := p.Source.Generation
+	p.Source.Generation = p.GenerationOver(base)
 	for i := range max(0, rapid.IntRange(-3, 2).Draw(t, "variants")) {
 		v := broker.Variant{Name: []string{"near", "far"}[i], Cooldown: time.Duration(rapid.IntRange(1, 20).Draw(t, "cooldown")) * time.Minute, Source: p.Source}
-		v.Source.Generation = []string{p.Source.Generation, "g2"}[i]
+		v.Source.Generation = p.GenerationOver([]string{base, "g2"}[i])
 		p.Variants = append(p.Variants, v)
 	}
 	return p
