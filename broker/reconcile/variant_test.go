@@ -59,7 +59,8 @@ func wrongVariant(w World, p broker.Pool, a Action, tries map[string]int) string
 	}
 	out := func(v broker.Variant) (nodes int) {
 		for _, n := range w.Nodes {
-			if n.Pool == p.Name && n.Source.Generation == v.Source.Generation && comes(n.State) && !n.ToBeHeld() {
+			counts := comes(n.State) && !n.ToBeHeld() && n.Interruption == nil // else it is as good as gone
+			if counts && n.Pool == p.Name && n.Source.Generation == v.Source.Generation {
 				nodes++
 			}
 		}
