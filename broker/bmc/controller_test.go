@@ -339,6 +339,34 @@ func TestTagsThatAreNotKept(t *testing.T) {
 	}
 }
 
+// TestTagThatIsTooLong: DCMI keeps 63 bytes, and nothing of a longer tag is written.
+func TestTagThatIsTooLong(t *testing.T) {
+	s := ipmi.New(t, ipmi.Options{})
+	s.SetTag("rack 4")
+	c := open(t, ipmiConfig(s))
+	if err := c.SetTag(t.Context(), strings.Repeat("x", 64)); bmc.ClassOf(err) != bmc.ClassUnsupported || bmc.HintOf(err) == "" || s.Tag() != "rack 4" {
+		t.Errorf("the tag is %q, the error %v", s.Tag(), err)
+	}
+}
+
+// TestSessionOfAnInterruptedCall: it ends as well, for controllers have few.
+func TestSessionOfAnInterruptedCall(t *testing.T) {
+	s := redfish.New(t, redfish.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	s.Fail(func(r *http.Request) (int, string) {
+		if r.URL.Path == redfish.SystemPath {
+			cancel()
+		}
+		return 0, ""
+	})
+	if _, err := open(t, fishConfig(s)).Power(ctx); bmc.ClassOf(err) != bmc.ClassInterrupted && err != nil {
+		t.Errorf("got %v", err)
+	}
+	if n := s.Sessions(); n != 0 {
+		t.Errorf("%d sessions are left", n)
+	}
+}
+
 // TestPasswordIsNotOnTheCommandLine: others on the machine see command lines.
 func TestPasswordIsNotOnTheCommandLine(t *testing.T) {
 	s := ipmi.New(t, ipmi.Options{})
