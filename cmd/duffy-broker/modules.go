@@ -169,26 +169,12 @@ func copyModule(s streams, m modules.Module, dir string) error {
 	if err := os.CopyFS(dir, m.Files); err != nil {
 		return broker.Wrap(broker.CodeUnavailable, err, "%s can't be copied to %s", m.Name, dir)
 	}
-	if err := makeWritable(dir); err != nil {
-		return broker.Wrap(broker.CodeUnavailable, err, "%s can't be copied to %s", m.Name, dir)
-	}
 	path := filepath.ToSlash(filepath.Clean(dir))
 	if !filepath.IsAbs(dir) && !strings.HasPrefix(path, "../") {
 		path = "./" + path
 	}
 	_, err = fmt.Fprintf(s.out, "%s is in %s: module = %q in a pools.hcl beside it\n", m.Name, dir, path)
 	return fmtErr("print", err)
-}
-
-// makeWritable lets the owner change files that were copied out of the program, in
-// which they can't be changed.
-func makeWritable(dir string) error {
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		return os.Chmod(path, 0o644) //nolint:gosec // source, as in a checkout
-	})
 }
 
 // lockArgs are what lock was asked for.
