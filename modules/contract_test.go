@@ -23,8 +23,6 @@ import (
 
 // free are the variables that no module can look at: any text may be right, and only
 // the other side knows. (A bool can't be wrong either, but its type says so.)
-//
-//nolint:gochecknoglobals // a table: nothing writes it
 var free = map[string]string{
 	"aws-ec2/region":             "clouds that speak EC2 have names of their own; the provider knows those of AWS",
 	"aws-ec2/profile":            "the provider looks for it",
@@ -354,7 +352,7 @@ func glob(t *testing.T, dir, pattern string) []string {
 
 func read(t *testing.T, dir, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // of this test
+	text, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		t.Fatal(err)
 	}
