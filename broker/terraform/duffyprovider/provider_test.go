@@ -49,7 +49,7 @@ func wantGone(t *testing.T, m machine, tag string) {
 
 // wipes lets a machine do what it is booted for, and switch itself off. That takes
 // long enough for its controller to be asked meanwhile.
-func wipes(m machine) { time.AfterFunc(500*time.Millisecond, func() { m.Switch(false) }) }
+func wipes(m machine) { time.AfterFunc(2*time.Second, func() { m.Switch(false) }) }
 
 func TestLifecycle(t *testing.T) {
 	machines(t, func(t *testing.T, m machine) {
