@@ -7,6 +7,8 @@ errors {
     "could not configure SSH authentication methods",
     "Host key verification failed",
     "authentication (failed|unavailable)",
+    "SSH host key for .* was not accepted",
+    "failed to authenticate: ",
     "Permission denied \\(publickey",
   ]
   no_capacity = [

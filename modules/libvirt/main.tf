@@ -6,10 +6,15 @@ provider "libvirt" {
 }
 
 locals {
-  name      = "duffy-${var.broker.node_id}"
-  virsh_uri = coalesce(var.virsh_uri, var.uri)
-  tags      = merge(var.tags, var.broker.tags)
-  hostname  = var.network_domain == null ? var.broker.hostname : "${var.broker.hostname}.${var.network_domain}"
+  name     = "duffy-${var.broker.node_id}"
+  tags     = merge(var.tags, var.broker.tags)
+  hostname = var.network_domain == null ? var.broker.hostname : "${var.broker.hostname}.${var.network_domain}"
+
+  # For qemu+ssh virsh runs ssh, which takes no file of known hosts from the URI; for
+  # qemu+libssh it takes one, under another name than the provider's.
+  knows_hosts = can(regex("^qemu[+]ssh:.*[?&]knownhosts=", var.uri))
+  libssh_uri  = replace(replace(var.uri, "qemu+ssh:", "qemu+libssh:"), "/([?&])knownhosts=/", "$${1}known_hosts=")
+  virsh_uri   = coalesce(var.virsh_uri, local.knows_hosts ? local.libssh_uri : var.uri)
 
   # An uploaded base volume is named by its content, and by the broker: several
   # brokers on a hypervisor don't wait for each other, nor believe in half an upload.

@@ -34,7 +34,7 @@ variable "uri" {
 }
 
 variable "virsh_uri" {
-  description = "The same hypervisor for virsh, where that takes other parameters than the provider. Null: as uri."
+  description = "The same hypervisor for virsh, where that takes other parameters than the provider. Null: as uri, by libssh where that has knownhosts."
   type        = string
   default     = null
 
