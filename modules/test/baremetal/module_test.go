@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/duffy-broker/duffy-broker/broker/brokertest"
@@ -103,23 +104,23 @@ func TestModule(t *testing.T) {
 }
 
 func TestApplyTwiceChangesNothing(t *testing.T) {
-	powered := 0
-	fish, env := newController(t, redfish.Options{OnPower: func(bool, redfish.Boot) { powered++ }})
+	var powered atomic.Int32 // the machine goes on after the answer
+	fish, env := newController(t, redfish.Options{OnPower: func(bool, redfish.Boot) { powered.Add(1) }})
 	w := newWorkspace(t, env...)
 	w.vary(fish.URL(), nil)
 	w.must("apply", "-auto-approve", "-input=false", "-no-color")
 	if !fish.On() || !strings.Contains(fish.Tag(), "duffy:") {
 		t.Fatalf("the machine is on: %t, its tag %q", fish.On(), fish.Tag())
 	}
-	before, tag := powered, fish.Tag()
+	before, tag := powered.Load(), fish.Tag()
 	if out, err := w.run("plan", "-detailed-exitcode", "-input=false", "-no-color"); err != nil { // 2 if there is anything to do
 		t.Errorf("the plan after the apply: %v\n%s", err, out)
 	}
 	if out := w.must("apply", "-auto-approve", "-input=false", "-no-color"); !strings.Contains(out, "0 added, 0 changed, 0 destroyed") {
 		t.Errorf("the second apply: %s", out)
 	}
-	if powered != before || fish.Tag() != tag {
-		t.Errorf("the second apply has switched the machine %d times; its tag was %q, and is %q", powered-before, tag, fish.Tag())
+	if powered.Load() != before || fish.Tag() != tag {
+		t.Errorf("the second apply has switched the machine %d times; its tag was %q, and is %q", powered.Load()-before, tag, fish.Tag())
 	}
 	w.must("destroy", "-auto-approve", "-input=false", "-no-color")
 	if fish.On() || strings.TrimSpace(fish.Tag()) != "rack 4" {
