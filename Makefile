@@ -23,10 +23,11 @@ run: build ## run a broker with warm nodes that one can ssh into: no cloud, no r
 # go test is silent about skips in packages that pass.
 .PHONY: programs
 programs:
-	@for p in terraform git ssh sshd unshare python3 fish tcsh; do \
+	@for p in terraform git ssh sshd unshare python3 fish tcsh curl libvirtd virsh qemu-system-x86_64 qemu-system-ppc64 qemu-img dnsmasq ip mkisofs xsltproc apt-get cpio ipmitool ipmi_sim; do \
 		command -v $$p >/dev/null || test -x /usr/sbin/$$p || echo "skipped: $$p is not installed, so the tests that need it are not run"; done
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo "skipped: PostgreSQL is not installed, so the tests that need it are not run"
 	@test -n "$$DUFFY_CLIENT" || command -v duffy >/dev/null || echo "skipped, also with REQUIRE_ALL=1: TestDuffyClient needs Duffy's client, which is on PyPI only (or name it in DUFFY_CLIENT)"
+	@test "$$(id -u)" = 0 || echo "skipped: tests of libvirt's networks, of libvirt over SSH and of killed tests need root"
 	@echo "skipped, also with REQUIRE_ALL=1: modules/openstack in a real OpenStack, which make test-openstack brings up"
 	@test -n "$$CICO" || command -v cico >/dev/null || echo "skipped, also with REQUIRE_ALL=1: TestCico needs python-cicoclient, which is on PyPI only (or name it in CICO)"
 	@test -n "$$DUFFY_AWS_PROVIDER" || echo "skipped, also with REQUIRE_ALL=1: what in modules/test/ec2 needs the AWS provider, which takes 10 minutes to build: make test-aws (or name it in DUFFY_AWS_PROVIDER)"

@@ -104,7 +104,7 @@ func TestNothingOutlivesATestThatIsKilled(t *testing.T) {
 		return
 	}
 	if os.Getuid() != 0 {
-		t.Skip("an ordinary user may not be able to make namespaces")
+		brokertest.Skip(t, "an ordinary user may not be able to make namespaces: this test needs root")
 	}
 	brokertest.NeedProgram(t, "libvirtd")
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^"+t.Name()+"$")
