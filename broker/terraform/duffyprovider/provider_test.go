@@ -47,9 +47,25 @@ func wantGone(t *testing.T, m machine, tag string) {
 	}
 }
 
-// wipes lets a machine do what it is booted for, and switch itself off. That takes
-// long enough for its controller to be asked meanwhile.
-func wipes(m machine) { time.AfterFunc(2*time.Second, func() { m.Switch(false) }) }
+// wipesFrom makes the machine call started when it boots from source, do what it is
+// booted for, and switch itself off. That takes long enough for its controller to be
+// asked meanwhile. What is switched off before that has done nothing: it must not
+// switch off what the machine boots next.
+func wipesFrom(m machine, source string, started func()) {
+	var off *time.Timer
+	m.onPower(func(on bool, from string) {
+		switch {
+		case on && from == source:
+			started()
+			off = time.AfterFunc(wipeTime, func() { m.Switch(false) })
+		case !on && off != nil:
+			off.Stop()
+		}
+	})
+}
+
+// wipeTime is how long a machine takes to wipe itself.
+const wipeTime = 2 * time.Second
 
 func TestLifecycle(t *testing.T) {
 	machines(t, func(t *testing.T, m machine) {
@@ -241,12 +257,7 @@ func TestCrashOfADestroy(t *testing.T) {
 				t.Fatalf("apply: %v\n%s", err, out)
 			}
 			wiped := make(chan bool, 20)
-			m.onPower(func(on bool, source string) {
-				if on && source == "pxe" {
-					wiped <- true
-					wipes(m)
-				}
-			})
+			wipesFrom(m, "pxe", func() { wiped <- true })
 			changes := 0
 			m.onChange(func(string) {
 				if changes++; changes == i+1 {
@@ -286,7 +297,7 @@ func TestCrashOfADestroy(t *testing.T) {
 func TestWipe(t *testing.T) {
 	m := newFish(t, redfish.Options{})
 	w := newWorkspace(t, m, brokerA, nodeID(1))
-	w.vars["wipe"] = map[string]any{"source": "virtual_media", "url": "http://192.0.2.9/wipe.iso", "timeout": "3s"}
+	w.vars["wipe"] = map[string]any{"source": "virtual_media", "url": "http://192.0.2.9/wipe.iso", "timeout": "10s"}
 	w.vars["wait"] = map[string]any{"until": "call_home", "timeout": "200ms"}
 	out, err := w.apply()
 	if err == nil || !strings.Contains(out, "BootTimeout: ") {
@@ -296,7 +307,7 @@ func TestWipe(t *testing.T) {
 	wantGone(t, m, "")
 
 	w = newWorkspace(t, m, brokerA, nodeID(2))
-	w.vars["wipe"] = map[string]any{"source": "virtual_media", "url": "http://192.0.2.9/wipe.iso", "timeout": "3s"}
+	w.vars["wipe"] = map[string]any{"source": "virtual_media", "url": "http://192.0.2.9/wipe.iso", "timeout": "10s"}
 	callHomeAt(m, w, "")
 	if out, err := w.apply(); err != nil {
 		t.Fatalf("apply: %v\n%s", err, out)
@@ -314,11 +325,7 @@ func TestWipe(t *testing.T) {
 	if got := <-images; got != "http://192.0.2.9/wipe.iso" {
 		t.Errorf("booted is %q", got)
 	}
-	m.onPower(func(on bool, source string) {
-		if on && source == "cd" {
-			wipes(m)
-		}
-	})
+	wipesFrom(m, "cd", func() {})
 	w.destroy()
 	wantGone(t, m, "")
 	if got := m.Next().Image; got != "" {
